@@ -1,0 +1,1 @@
+"""Weighters that make treatment groups comparable."""

@@ -1,0 +1,232 @@
+"""What all balancing weighters share: arms, estimands, the basis, scores and tables."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import ClassifierTags
+from sklearn.utils.validation import check_is_fitted
+
+from causal._estimating_equations import EstimatingEquations
+from reweight.base import Weighter
+from reweight.normalization import normalize_weights
+from reweight.validation import (
+    check_sample_weight,
+    check_treatment,
+    check_weights,
+    validate_features,
+)
+
+
+@dataclass(frozen=True)
+class Arms:
+    """Two arms, their sampling weights and the distribution they are to resemble.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        Covariates.
+    treated : ndarray of bool of shape (n_samples,)
+        Whether the row is treated.
+    classes : ndarray of shape (2,)
+        Control label, treated label.
+    sample_weight : ndarray of shape (n_samples,)
+        Sampling weights.
+    base_weight : ndarray of shape (n_samples,)
+        Weights that the solution should stay close to.
+    estimand : {"ATE", "ATT", "ATC", "ATO", ...}
+        Target population.
+    """
+
+    X: NDArray[np.float64]
+    treated: NDArray[np.bool_]
+    classes: NDArray
+    sample_weight: NDArray[np.float64]
+    base_weight: NDArray[np.float64]
+    estimand: str
+
+    @property
+    def codes(self) -> NDArray[np.intp]:
+        """1 for treated rows, 0 for controls."""
+        return self.treated.astype(np.intp)
+
+    @property
+    def target(self) -> NDArray[np.float64]:
+        """Weight of each row in the target population, summing to one."""
+        s = self.sample_weight
+        rows = {"ATT": self.treated, "ATC": ~self.treated}.get(self.estimand)
+        weight = s if rows is None else np.where(rows, s, 0.0)
+        return weight / weight.sum()
+
+    @property
+    def moving_arms(self) -> tuple[int, ...]:
+        """Codes of the arms that are weighted; the other one is the target itself."""
+        return {"ATT": (0,), "ATC": (1,)}.get(self.estimand, (0, 1))
+
+    def rows(self, arm: int) -> NDArray[np.bool_]:
+        """Mask of the rows of an arm."""
+        return self.treated if arm else ~self.treated
+
+    def problems(self) -> Iterator[tuple[int, NDArray[np.bool_], NDArray[np.float64]]]:
+        """Each arm to be weighted: its code, its rows, its base weights summing to one."""
+        for arm in self.moving_arms:
+            rows = self.rows(arm)
+            base = (self.sample_weight * self.base_weight)[rows]
+            yield arm, rows, base / base.sum()
+
+    def assemble(self, raw: dict[int, NDArray[np.float64]]) -> NDArray[np.float64]:
+        """Weights of all rows, mean one per arm, from those of the arms that were weighted.
+
+        Parameters
+        ----------
+        raw : dict of int to ndarray
+            For each moving arm the weights of its rows on any scale, sampling
+            weights included.
+        """
+        weights = self.sample_weight.copy()
+        for arm, values in raw.items():
+            weights[self.rows(arm)] = values
+        return normalize_weights(weights, self.codes)
+
+
+class BalancingWeighter(Weighter):
+    """Base class of weighters that make two treatment arms comparable.
+
+    The treatment is the second argument of `fit`, or the keyword `treatment`
+    when that place is taken by an outcome, which is then ignored.
+    """
+
+    _needs_treatment = True
+    _estimands: tuple[str, ...] = ("ATE", "ATT", "ATC")
+    __metadata_request__fit = {"treatment": True}
+    __metadata_request__score = {"treatment": True}
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        # scikit-learn's checks then feed a two-valued y, which is what these weighters need.
+        tags.classifier_tags = ClassifierTags(multi_class=False)
+        tags.target_tags.required = True
+        return tags
+
+    def __getstate__(self):
+        # The training rows serve tables and standard errors; a pickle does not carry the data.
+        state = super().__getstate__()
+        return {name: value for name, value in state.items() if name != "_arms"}
+
+    def _validate_arms(
+        self,
+        X: Any,
+        y: ArrayLike | None,
+        treatment: ArrayLike | None,
+        sample_weight: ArrayLike | None,
+        base_weight: ArrayLike | None = None,
+    ) -> Arms:
+        """Check everything passed to `fit` and store what every balancer stores."""
+        self._validate_params()
+        name = type(self).__name__
+        if self.estimand not in self._estimands:
+            raise ValueError(
+                f"{name}: estimand {self.estimand!r} is not supported; choose one of "
+                f"{list(self._estimands)}"
+            )
+        labels = y if treatment is None else treatment
+        if labels is None:
+            raise ValueError(
+                f"{name} requires y to be passed, but the target y is None; pass the treatment "
+                "as fit(X, treatment) or fit(X, y, treatment=treatment)"
+            )
+        X = validate_features(self, X)
+        s = check_sample_weight(sample_weight, X)
+        kept = s > 0
+        classes, codes = check_treatment(labels, X)
+        for arm in (0, 1):
+            if not np.any(kept & (codes == arm)):
+                raise ValueError(
+                    f"{name}: sample_weight is zero in every row with treatment {classes[arm]}; "
+                    "each arm needs rows of positive weight"
+                )
+        base = np.ones(len(X)) if base_weight is None else check_weights(
+            base_weight, name="base_weight"
+        )
+        if base.size != len(X):
+            raise ValueError(
+                f"{name}: base_weight has {base.size} entries but X has {len(X)} rows; "
+                "pass one per row"
+            )
+        self.classes_ = classes
+        self.estimand_ = self.estimand
+        return Arms(X, codes.astype(bool), classes, s, base, self.estimand)
+
+    def _finish(self, arms: Arms, raw: dict[int, NDArray[np.float64]]) -> None:
+        """Store the weights of a fit, and the rows for tables and standard errors."""
+        weights = arms.assemble(raw)
+        self._arms = arms
+        self._set_weights(weights, arms.codes)
+
+    def _fitted_arms(self) -> Arms:
+        """The training rows, which a pickled copy does not have."""
+        check_is_fitted(self, "weights_")
+        if not hasattr(self, "_arms"):
+            raise AttributeError(
+                f"{type(self).__name__}: the training rows are not in memory (a pickled copy does "
+                "not carry them); fit again, or call reweight.balance_table(X, treatment, weights)"
+            )
+        return self._arms
+
+    def estimating_equations(self) -> EstimatingEquations | None:
+        """Equations that define the weights, for standard errors; None if there are none.
+
+        Returns
+        -------
+        EstimatingEquations or None
+            None for weights that are not a smooth function of finitely many
+            parameters; use resampling for those.
+        """
+        return None
+
+    def balance_table(self, **options: Any):
+        """Balance of the training rows before and after weighting.
+
+        Parameters
+        ----------
+        **options : dict
+            Passed on to `reweight.balance_table`.
+
+        Returns
+        -------
+        pandas.DataFrame
+        """
+        from reweight.diagnostics.balance_table import balance_table
+
+        arms = self._fitted_arms()
+        options.setdefault("feature_names", getattr(self, "feature_names_in_", None))
+        return balance_table(
+            arms.X,
+            arms.classes[arms.codes],
+            self.weights_,
+            estimand=arms.estimand,
+            sample_weight=arms.sample_weight,
+            **options,
+        )
+
+    def love_plot(self, *, threshold: float = 0.1, ax: Any = None, **options: Any):
+        """Plot of standardised mean differences before and after weighting.
+
+        Parameters
+        ----------
+        threshold : float, default=0.1
+            Where to draw the line of acceptable imbalance, in standard deviations.
+        ax : matplotlib.axes.Axes, default=None
+            Axes to draw on; None makes a new figure.
+        **options : dict
+            Passed on to `reweight.balance_table`.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+        """
+        from reweight.diagnostics.plots import love_plot
+
+        return love_plot(self.balance_table(**options), threshold=threshold, ax=ax)

@@ -1,0 +1,1 @@
+"""Distances, tables and pictures that judge weights without knowing who made them."""

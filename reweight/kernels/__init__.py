@@ -1,0 +1,1 @@
+"""Array kernels: pure functions that know nothing of estimators."""

@@ -1,0 +1,1 @@
+"""Optimisers on arrays; each returns a certified `SolverResult`."""

@@ -1,0 +1,290 @@
+"""Checks of what users pass in, and the only place that touches scikit-learn's private helpers."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.metadata_routing import _routing_enabled
+from sklearn.utils.validation import _check_sample_weight, check_consistent_length, validate_data
+
+from reweight.exceptions import WeightWarning
+
+
+def routing_enabled() -> bool:
+    """Whether scikit-learn's metadata routing is switched on."""
+    return _routing_enabled()
+
+
+def check_weights(weights: ArrayLike, *, name: str = "weights") -> NDArray[np.float64]:
+    """Weights as a finite, non-negative, one-dimensional float64 array.
+
+    Parameters
+    ----------
+    weights : array-like of shape (n_samples,)
+        Weights on any scale.
+    name : str, default="weights"
+        What to call them in an error message.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+
+    Raises
+    ------
+    ValueError
+        If the array is empty, not one-dimensional, not finite or has negative
+        entries.
+    """
+    array = np.asarray(weights, dtype=np.float64)
+    if array.ndim != 1 or array.size == 0:
+        raise ValueError(
+            f"{name} has shape {array.shape}; pass a one-dimensional array with one entry per row"
+        )
+    bad = ~np.isfinite(array)
+    if bad.any():
+        raise ValueError(
+            f"{name} has {int(bad.sum())} entries that are NaN or infinite, the first at row "
+            f"{int(np.argmax(bad))}; weights must be finite"
+        )
+    negative = array < 0
+    if negative.any():
+        raise ValueError(
+            f"Negative values in data passed to `{name}`: {int(negative.sum())} entries, the "
+            f"smallest {array.min():.6g}; weights must be non-negative"
+        )
+    return array
+
+
+def check_sample_weight(
+    sample_weight: ArrayLike | float | None, X: Any, *, name: str = "sample_weight"
+) -> NDArray[np.float64]:
+    """Sampling weights as float64, all ones for None, never all zero.
+
+    Parameters
+    ----------
+    sample_weight : array-like of shape (n_samples,), float or None
+        Sampling weights.
+    X : array-like
+        Data with the rows that the weights belong to.
+    name : str, default="sample_weight"
+        What to call them in an error message.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+
+    Raises
+    ------
+    ValueError
+        If weights are negative, not finite, all zero, or of the wrong length.
+    """
+    weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    if not np.any(weights > 0):
+        raise ValueError(f"{name} is zero in every row; at least one must be positive")
+    return weights
+
+
+def check_groups(groups: ArrayLike | None, n_samples: int) -> tuple[NDArray, NDArray[np.intp]]:
+    """Sorted group labels and the integer code of each row.
+
+    Parameters
+    ----------
+    groups : array-like of shape (n_samples,) or None
+        Group label of each row; None puts all rows in one group.
+    n_samples : int
+        Number of rows.
+
+    Returns
+    -------
+    labels : ndarray of shape (n_groups,)
+    codes : ndarray of shape (n_samples,)
+
+    Raises
+    ------
+    ValueError
+        If `groups` does not have one label per row.
+    """
+    if groups is None:
+        return np.zeros(1, dtype=int), np.zeros(n_samples, dtype=np.intp)
+    groups = np.asarray(groups)
+    if groups.shape != (n_samples,):
+        raise ValueError(
+            f"groups has shape {groups.shape} but there are {n_samples} rows; "
+            "pass one label per row"
+        )
+    labels, codes = np.unique(groups, return_inverse=True)
+    return labels, codes
+
+
+def _non_numeric_columns(X: Any) -> list[str]:
+    """Names of the columns of a data frame that hold neither numbers nor booleans."""
+    import narwhals.stable.v1 as nw
+
+    if not nw.dependencies.is_into_dataframe(X):
+        return []
+    frame = nw.from_native(X, eager_only=True)
+    if len(set(frame.columns)) < len(frame.columns):
+        return []
+    return [
+        str(name)
+        for name, dtype in frame.schema.items()
+        if isinstance(dtype, nw.String | nw.Categorical | nw.Enum | nw.Datetime | nw.Date)
+    ]
+
+
+def validate_features(
+    estimator: BaseEstimator, X: Any, *, reset: bool = True, **check_params: Any
+) -> Any:
+    """Features as float64, with errors that name the columns at fault.
+
+    Parameters
+    ----------
+    estimator : BaseEstimator
+        The estimator that `feature_names_in_` and `n_features_in_` are set on
+        or checked against.
+    X : array-like of shape (n_samples, n_features)
+        Features: an array, a pandas or a polars data frame.
+    reset : bool, default=True
+        True in `fit`, False for later rows.
+    **check_params : dict
+        Passed on to `sklearn.utils.validation.validate_data`.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_features)
+
+    Raises
+    ------
+    TypeError
+        If columns hold strings, categories or dates.
+    ValueError
+        If entries are NaN or infinite, or the shape is wrong.
+    """
+    name = type(estimator).__name__
+    text = _non_numeric_columns(X)
+    if text:
+        raise TypeError(
+            f"{name}: columns {text} of X are not numeric; encode them first, "
+            "for example with sklearn.preprocessing.OneHotEncoder"
+        )
+    check_params.setdefault("dtype", np.float64)
+    allow_nonfinite = check_params.pop("ensure_all_finite", True) is not True
+    array = validate_data(estimator, X, reset=reset, ensure_all_finite=False, **check_params)
+    if not allow_nonfinite:
+        values = array if isinstance(array, np.ndarray) else array.data
+        if not np.isfinite(values).all():
+            raise ValueError(_nonfinite_message(name, array, estimator))
+    return array
+
+
+def _nonfinite_message(name: str, array: Any, estimator: BaseEstimator) -> str:
+    """Say which columns hold NaN or infinite values and how many."""
+    dense = array if isinstance(array, np.ndarray) else array.toarray()
+    bad = ~np.isfinite(dense)
+    columns = np.flatnonzero(bad.any(axis=0))
+    labels = getattr(estimator, "feature_names_in_", np.arange(dense.shape[1]))
+    listed = [str(labels[j]) for j in columns[:10]]
+    kind = "NaN" if np.isnan(dense).any() else "inf"
+    return (
+        f"{name}: Input X contains {kind}: {int(bad.sum())} entries are NaN or infinite in "
+        f"columns {listed}{' and more' if columns.size > 10 else ''}; drop those rows or fill "
+        "them first, for example with sklearn.impute.SimpleImputer(add_indicator=True)"
+    )
+
+
+def check_treatment(
+    treatment: ArrayLike, X: Any, *, name: str = "treatment"
+) -> tuple[NDArray, NDArray[np.intp]]:
+    """The two sorted treatment labels and the 0/1 code of each row.
+
+    Parameters
+    ----------
+    treatment : array-like of shape (n_samples,)
+        Two-valued treatment; the larger label in sorted order is "treated".
+    X : array-like
+        Data with the rows that the treatment belongs to.
+    name : str, default="treatment"
+        What to call it in an error message.
+
+    Returns
+    -------
+    classes : ndarray of shape (2,)
+        Control label, treated label.
+    codes : ndarray of shape (n_samples,)
+        1 for treated rows, 0 for controls.
+
+    Raises
+    ------
+    ValueError
+        If there are not exactly two values, a row has none, or an arm has
+        fewer than two rows.
+    """
+    from sklearn.utils import column_or_1d
+
+    treatment = column_or_1d(treatment, warn=True)
+    check_consistent_length(X, treatment)
+    if treatment.dtype.kind == "f" and not np.isfinite(treatment).all():
+        raise ValueError(
+            f"{name} contains {int((~np.isfinite(treatment)).sum())} NaN or infinite entries; "
+            "drop those rows first"
+        )
+    if treatment.dtype.kind == "O":
+        missing = np.array([value is None or value != value for value in treatment])
+        if missing.any():
+            raise ValueError(
+                f"{name} contains {int(missing.sum())} missing entries; drop those rows first"
+            )
+        if len({type(value) for value in treatment}) > 1:
+            raise ValueError(f"{name} mixes values of several types; use one label type")
+    classes, codes = np.unique(treatment, return_inverse=True)
+    if classes.size != 2:
+        shown = ", ".join(str(value) for value in classes[:5]) + (
+            ", ..." if classes.size > 5 else ""
+        )
+        raise ValueError(
+            f"{name} must have exactly two values, got [{shown}]; for k arms fit pairwise"
+        )
+    counts = np.bincount(codes)
+    if counts.min() < 2:
+        raise ValueError(
+            f"{name} has {counts.min()} row with value {classes[np.argmin(counts)]}; each arm "
+            "needs at least two rows"
+        )
+    return classes, codes
+
+
+def unwrap_target(value: Any) -> Any:
+    """The array of rows passed as `X_target` or `X_val`: itself, or the member of a 1-tuple.
+
+    Cross-validation cuts every fit parameter that is as long as X to the
+    training fold; a 1-tuple passes whole.
+
+    Parameters
+    ----------
+    value : array-like or tuple of one array-like or None
+        What the user passed.
+
+    Returns
+    -------
+    array-like or None
+
+    Raises
+    ------
+    ValueError
+        If a tuple does not have exactly one member.
+    """
+    if isinstance(value, tuple):
+        if len(value) != 1:
+            raise ValueError(
+                f"got a tuple of {len(value)} members; pass the target rows as an array, "
+                "or as a 1-tuple (X_target,) inside cross-validation"
+            )
+        return value[0]
+    return value
+
+
+def warn_weights(message: str) -> None:
+    """Issue a `WeightWarning`, pointing at the user's call."""
+    warnings.warn(message, WeightWarning, stacklevel=4)
