@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import ClassifierTags
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils import ClassifierTags, column_or_1d
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from causal._estimating_equations import EstimatingEquations
 from reweight.base import Weighter
@@ -18,6 +19,8 @@ from reweight.validation import (
     check_weights,
     validate_features,
 )
+
+MOVING_ARMS = {"ATT": (0,), "ATC": (1,)}
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class Arms:
     @property
     def moving_arms(self) -> tuple[int, ...]:
         """Codes of the arms that are weighted; the other one is the target itself."""
-        return {"ATT": (0,), "ATC": (1,)}.get(self.estimand, (0, 1))
+        return MOVING_ARMS.get(self.estimand, (0, 1))
 
     def rows(self, arm: int) -> NDArray[np.bool_]:
         """Mask of the rows of an arm."""
@@ -147,8 +150,10 @@ class BalancingWeighter(Weighter):
                     f"{name}: sample_weight is zero in every row with treatment {classes[arm]}; "
                     "each arm needs rows of positive weight"
                 )
-        base = np.ones(len(X)) if base_weight is None else check_weights(
-            base_weight, name="base_weight"
+        base = (
+            np.ones(len(X))
+            if base_weight is None
+            else check_weights(base_weight, name="base_weight")
         )
         if base.size != len(X):
             raise ValueError(
@@ -160,10 +165,17 @@ class BalancingWeighter(Weighter):
         return Arms(X, codes.astype(bool), classes, s, base, self.estimand)
 
     def _finish(self, arms: Arms, raw: dict[int, NDArray[np.float64]]) -> None:
-        """Store the weights of a fit, and the rows for tables and standard errors."""
-        weights = arms.assemble(raw)
+        """Store the weights of a fit, and the rows for tables and standard errors.
+
+        `raw` holds, for each moving arm, sample_weight * base_weight * g(x) of
+        its rows, where g is what `_predict_arm` returns for new rows.
+        """
+        raw = {
+            arm: raw[arm] if arm in raw else arms.sample_weight[arms.rows(arm)] for arm in (0, 1)
+        }
+        self._arm_scales = {arm: len(values) / values.sum() for arm, values in raw.items()}
         self._arms = arms
-        self._set_weights(weights, arms.codes)
+        self._set_weights(arms.assemble(raw), arms.codes)
 
     def _fitted_arms(self) -> Arms:
         """The training rows, which a pickled copy does not have."""
@@ -174,6 +186,72 @@ class BalancingWeighter(Weighter):
                 "not carry them); fit again, or call reweight.balance_table(X, treatment, weights)"
             )
         return self._arms
+
+    def _predict_arm(self, X: NDArray[np.float64], arm: int) -> NDArray[np.float64]:
+        """The weight function g of a moving arm at new rows, on the scale of `_finish`."""
+        raise AttributeError(f"{type(self).__name__} has no weight function for new rows")
+
+    def _why_no_weight_function(self) -> str | None:
+        """Why weights are not a function of new rows, or None if they are."""
+        return None
+
+    def _has_weight_function(self) -> bool:
+        reason = self._why_no_weight_function()
+        if reason is not None:
+            raise AttributeError(f"{type(self).__name__} cannot weigh new rows: {reason}")
+        return True
+
+    @available_if(_has_weight_function)
+    def predict_weights(
+        self, X: Any, y: ArrayLike | None = None, *, treatment: ArrayLike | None = None
+    ) -> NDArray[np.float64]:
+        """Weights of new rows, on the scale of `fit` and without sampling weights.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Covariates of the new rows.
+        y : array-like of shape (n_samples,), default=None
+            Treatment of the new rows, unless `treatment` is given.
+        treatment : array-like of shape (n_samples,), default=None
+            Treatment of the new rows; `y` is then ignored.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+        """
+        check_is_fitted(self, "weights_")
+        X = validate_features(self, X, reset=False)
+        codes = self._check_labels(X, y, treatment)
+        weights = np.empty(len(X))
+        for arm in (0, 1):
+            rows = codes == arm
+            if arm in MOVING_ARMS.get(self.estimand_, (0, 1)):
+                weights[rows] = self._arm_scales[arm] * self._predict_arm(X[rows], arm)
+            else:
+                weights[rows] = self._arm_scales[arm]
+        return weights
+
+    def _check_labels(
+        self, X: NDArray, y: ArrayLike | None, treatment: ArrayLike | None
+    ) -> NDArray[np.intp]:
+        """0/1 codes of the treatment of new rows, which may all be of one arm."""
+        labels = y if treatment is None else treatment
+        if labels is None:
+            raise ValueError(
+                f"{type(self).__name__}: the weight of a row depends on its arm; pass the "
+                "treatment as the second argument or as treatment="
+            )
+        labels = column_or_1d(labels)
+        check_consistent_length(X, labels)
+        codes = np.searchsorted(self.classes_, labels).clip(max=1)
+        unknown = self.classes_[codes] != labels
+        if unknown.any():
+            raise ValueError(
+                f"{type(self).__name__}: treatment has the value {labels[unknown][0]} that fit "
+                f"has not seen; it knows {list(self.classes_)}"
+            )
+        return codes
 
     def estimating_equations(self) -> EstimatingEquations | None:
         """Equations that define the weights, for standard errors; None if there are none.
