@@ -1,0 +1,55 @@
+# Everything runs from a bare Python >= 3.11: each target makes the environment it needs in .venv.
+PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3,$(shell \
+	$(name) -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
+WORKERS ?= 2
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+TEST := $(BIN)/python -m pytest -q -n $(WORKERS)
+
+# The workers share the cores; a BLAS that takes them all slows every one of them down.
+test test-all: export OMP_NUM_THREADS = 1
+export MPLBACKEND ?= agg
+
+.PHONY: demo test test-all lint format bench docs clean help
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+demo: .venv/test.stamp ## run the ten-second tour
+	@$(BIN)/python vignettes/demo.py
+
+test: .venv/test.stamp ## run the tests and the examples in docstrings, without the slow ones
+	@$(TEST)
+
+test-all: .venv/test.stamp ## run all tests
+	@$(TEST) -m ""
+
+lint: .venv/test.stamp ## check style, formatting and who imports whom
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+
+format: .venv/test.stamp ## mend style and formatting
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: .venv/bench.stamp ## time the methods beside their peers
+	@$(BIN)/python benchmarks/run.py
+
+docs: .venv/docs.stamp ## build the site into docs/_build
+	@$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build
+
+clean: ## remove the environment and all that was built
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf docs/_build docs/api docs/vignettes
+	find reweight causal shift tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "No Python >= 3.11 with venv found; install one or name it: make PYTHON=/path/to/python" >&2; exit 1; }
+	@echo "Making .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv .venv
+
+.venv/%.stamp: pyproject.toml | .venv/bin/python
+	@echo "Installing counterpoise[$*] and what it needs into .venv (a minute or two)"
+	@$(PIP) install --editable '.[$*]'
+	@touch $@
