@@ -3,13 +3,14 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from reweight import __version__
+
 if TYPE_CHECKING:
     pass
 
 _PUBLIC: dict[str, str] = {}
 
 __all__ = sorted(_PUBLIC)
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str):
