@@ -1,0 +1,330 @@
+"""Every public estimator keeps scikit-learn's contract, every weighter that of `Weighter`.
+
+A new estimator is picked up from its package's `_PUBLIC`. What it needs to be built, to be fed, or
+to be excused from is one line in a table below; an excuse states its reason.
+"""
+
+import inspect
+import pickle
+import warnings
+from functools import partial
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from numpydoc.docscrape import ClassDoc
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import causal
+import reweight
+import shift
+from reweight import SolverResult, Weighter, effective_sample_size, normalize_weights
+from reweight.exceptions import WeightWarning
+from reweight.validation import check_sample_weight, validate_features
+
+# Arguments of estimators that cannot be built without.
+CONSTRUCTOR_ARGUMENTS = {
+    "WeightedEffect": lambda: {"weighter": causal.EntropyBalancing()},
+}
+# {estimator: {check: why scikit-learn's check does not apply}}
+EXPECTED_FAILED_CHECKS = {}
+# {weighter: function of a random generator to the keyword arguments of fit}, where the features,
+# treatment, outcome and target rows of `make_problem` do not do.
+PROBLEMS = {}
+# {weighter: why its weights depend on the order of rows}
+ORDER_MATTERS = {}
+# {weighter: why a row of sample_weight k does not count as k rows}
+ROWS_DO_NOT_ADD = {}
+
+# Weights have mean one; optimisers stop at about 1e-8 in the units of their own problem.
+ATOL = 1e-5
+
+
+class NormWeighter(Weighter):
+    """The least a weighter does; it proves the battery on something that needs no solver.
+
+    Attributes
+    ----------
+    weights_ : ndarray of shape (n_samples,)
+        Proportional to the length of the row.
+    ess_ : float
+        Effective sample size.
+    n_features_in_ : int
+        Number of columns.
+    feature_names_in_ : ndarray of str
+        Names of the columns.
+    """
+
+    def fit(self, X, y=None, *, sample_weight=None):
+        X = validate_features(self, X)
+        lengths = np.hypot(1.0, np.linalg.norm(X, axis=1))
+        s = check_sample_weight(sample_weight, X)
+        self._scale = len(X) / (lengths * s).sum()
+        self._set_weights(normalize_weights(lengths, sample_weight=s))
+        return self
+
+    def predict_weights(self, X, y=None):
+        X = validate_features(self, X, reset=False)
+        return self._scale * np.hypot(1.0, np.linalg.norm(X, axis=1))
+
+
+def public_estimators():
+    public = [
+        getattr(package, name) for package in (reweight, causal, shift) for name in package.__all__
+    ]
+    return [
+        thing
+        for thing in public
+        if inspect.isclass(thing) and issubclass(thing, BaseEstimator) and thing is not Weighter
+    ]
+
+
+def build(cls, **parameters):
+    required = CONSTRUCTOR_ARGUMENTS.get(cls.__name__, dict)()
+    return cls(**required, **parameters)
+
+
+ESTIMATORS = [NormWeighter, *public_estimators()]
+
+
+@parametrize_with_checks(
+    [build(cls) for cls in ESTIMATORS],
+    expected_failed_checks=lambda estimator: EXPECTED_FAILED_CHECKS.get(
+        type(estimator).__name__, {}
+    ),
+)
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)
+
+
+def weighter_cases():
+    """Each weighter, once for each estimand that it offers."""
+    for cls in ESTIMATORS:
+        if issubclass(cls, Weighter):
+            for estimand in getattr(cls, "_estimands", [None]):
+                parameters = {} if estimand is None else {"estimand": estimand}
+                label = cls.__name__ if estimand is None else f"{cls.__name__}-{estimand}"
+                yield pytest.param(partial(build, cls, **parameters), id=label)
+
+
+@pytest.fixture(params=weighter_cases())
+def case(request, rng):
+    return make_case(request.param, rng)
+
+
+def make_problem(weighter, rng, n=60):
+    """Keyword arguments of fit: features, and whatever else the weighter's fit has a name for."""
+    X = rng.normal(size=(n, 3))
+    treatment = (rng.uniform(size=n) < 1 / (1 + np.exp(-0.7 * X[:, 0]))).astype(int)
+    if getattr(weighter, "_needs_treatment", False):
+        return {"X": X, "y": treatment}
+    problem = {"X": X, "y": X @ [1.0, -1.0, 0.5] + 0.3 * rng.normal(size=n)}
+    if "X_target" in inspect.signature(weighter.fit).parameters:
+        problem["X_target"] = rng.normal(0.3, 1.0, size=(n - 10, 3))
+    return problem
+
+
+def make_case(make, rng):
+    weighter = make()
+    name = type(weighter).__name__
+    problem = PROBLEMS[name](rng) if name in PROBLEMS else make_problem(weighter, rng)
+    n = len(problem["X"])
+    return SimpleNamespace(
+        name=name,
+        make=make,
+        problem=problem,
+        n=n,
+        groups=problem["y"] if getattr(weighter, "_needs_treatment", False) else np.zeros(n, int),
+        sample_weight=rng.integers(1, 4, size=n).astype(float),
+    )
+
+
+def fit(case, **changes):
+    """A fitted weighter; row-aligned arguments can be replaced."""
+    return case.make().fit(**{**case.problem, **changes})
+
+
+def rows(case, index):
+    """The row-aligned arguments of fit at some rows."""
+    return {name: case.problem[name][index] for name in ("X", "y")}
+
+
+def test_weights_are_finite_non_negative_and_mean_one_per_group(case):
+    for sample_weight in (None, case.sample_weight):
+        weights = fit(case, sample_weight=sample_weight).weights_
+        assert weights.shape == (case.n,)
+        assert weights.dtype == np.float64
+        assert np.isfinite(weights).all()
+        assert weights.min() >= 0
+        for group in np.unique(case.groups):
+            assert_allclose(weights[case.groups == group].mean(), 1, rtol=1e-12)
+
+
+def test_effective_sample_size_is_that_of_the_weights_per_group(case):
+    weighter = fit(case)
+    grouped = len(np.unique(case.groups)) > 1
+    expected = effective_sample_size(weighter.weights_, case.groups if grouped else None)
+    assert_allclose(weighter.ess_, expected)
+
+
+def test_fit_weights_returns_the_weights(case):
+    assert_array_equal(case.make().fit_weights(**case.problem), fit(case).weights_)
+
+
+def test_fit_is_deterministic(case):
+    assert_array_equal(fit(case).weights_, fit(case).weights_)
+
+
+def test_number_of_jobs_does_not_change_a_bit(case):
+    if "n_jobs" not in case.make().get_params():
+        return
+    alone, shared = (case.make().set_params(n_jobs=n_jobs).fit(**case.problem) for n_jobs in (1, 2))
+    assert_array_equal(alone.weights_, shared.weights_)
+
+
+def test_weights_contain_the_sample_weight(case):
+    zero = np.arange(case.n) % 7 == 0
+    sample_weight = np.where(zero, 0.0, case.sample_weight)
+    weights = fit(case, sample_weight=sample_weight).weights_
+    assert_array_equal(weights[zero], 0.0)
+    # Rows without weight leave no trace in the others.
+    without = fit(case, **rows(case, ~zero), sample_weight=sample_weight[~zero]).weights_
+    assert_allclose(
+        normalize_weights(weights[~zero], case.groups[~zero]), without, atol=ATOL, rtol=0
+    )
+
+
+def test_the_scale_of_the_sample_weight_does_not_matter(case):
+    weights = fit(case, sample_weight=case.sample_weight).weights_
+    scaled = fit(case, sample_weight=8 * case.sample_weight).weights_
+    assert_allclose(scaled, weights, atol=ATOL, rtol=0)
+
+
+def test_a_row_of_sample_weight_k_counts_as_k_rows(case):
+    if case.name in ROWS_DO_NOT_ADD:
+        return
+    index = np.repeat(np.arange(case.n), case.sample_weight.astype(int))
+    repeated = fit(case, **rows(case, index)).weights_
+    merged = normalize_weights(np.bincount(index, repeated), case.groups)
+    weights = fit(case, sample_weight=case.sample_weight).weights_
+    assert_allclose(merged, weights, atol=ATOL, rtol=0)
+
+
+def test_predicted_weights_times_sample_weight_are_the_weights(case):
+    weighter = fit(case, sample_weight=case.sample_weight)
+    if not hasattr(weighter, "predict_weights"):
+        return
+    predicted = weighter.predict_weights(case.problem["X"], case.problem["y"])
+    assert_allclose(predicted * case.sample_weight, weighter.weights_, atol=ATOL, rtol=0)
+    # A function of the row: the company in which a row comes does not change its weight.
+    some = np.arange(0, case.n, 3)
+    alone = weighter.predict_weights(case.problem["X"][some], case.problem["y"][some])
+    assert_allclose(alone, predicted[some], rtol=1e-9)
+
+
+def test_weights_follow_the_rows(case, rng):
+    if case.name in ORDER_MATTERS:
+        return
+    order = rng.permutation(case.n)
+    permuted = fit(case, **rows(case, order), sample_weight=case.sample_weight[order]).weights_
+    weights = fit(case, sample_weight=case.sample_weight).weights_
+    assert_allclose(permuted, weights[order], atol=ATOL, rtol=0)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_data_frames_give_the_same_weights_and_keep_their_names(case, library):
+    frames = pytest.importorskip(library)
+    names = [f"column {j}" for j in range(case.problem["X"].shape[1])]
+
+    def frame(array):
+        return frames.DataFrame({name: array[:, j] for j, name in enumerate(names)})
+
+    changes = {"X": frame(case.problem["X"]), "y": frames.Series(case.problem["y"])}
+    if "X_target" in case.problem:
+        changes["X_target"] = frame(case.problem["X_target"])
+    weighter = fit(case, **changes)
+    assert list(weighter.feature_names_in_) == names
+    assert_allclose(weighter.weights_, fit(case).weights_, atol=ATOL, rtol=0)
+    if hasattr(weighter, "predict_weights"):
+        # Warnings about feature names would say that a frame was taken for an array.
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            weighter.predict_weights(changes["X"], changes["y"])
+
+
+def test_single_precision_gives_double_weights(case):
+    weighter = fit(case, X=case.problem["X"].astype(np.float32))
+    assert weighter.weights_.dtype == np.float64
+    exact = fit(case, X=case.problem["X"].astype(np.float32).astype(np.float64))
+    assert_allclose(weighter.weights_, exact.weights_, atol=ATOL, rtol=0)
+
+
+def test_memory_layout_does_not_matter_and_nothing_is_written(case):
+    expected = fit(case, sample_weight=case.sample_weight).weights_
+    n, p = case.problem["X"].shape
+    wide = np.full((2 * n, 2 * p), np.nan)
+    wide[::2, ::2] = case.problem["X"]
+    layouts = [np.asfortranarray(case.problem["X"]), wide[::2, ::2], case.problem["X"].copy()]
+    for X in layouts:
+        arguments = {**case.problem, "X": X, "sample_weight": case.sample_weight.copy()}
+        for array in arguments.values():
+            array.setflags(write=False)
+        weights = case.make().fit(**arguments).weights_
+        assert_allclose(weights, expected, atol=ATOL, rtol=0)
+        assert weights.flags.writeable
+
+
+def test_clone_forgets_and_pickle_remembers(case):
+    weighter = fit(case)
+    assert not hasattr(clone(weighter), "weights_")
+    assert clone(weighter).get_params() == weighter.get_params()
+    copy = pickle.loads(pickle.dumps(weighter))
+    assert_array_equal(copy.weights_, weighter.weights_)
+    assert_array_equal(copy.ess_, weighter.ess_)
+    if hasattr(weighter, "predict_weights"):
+        arguments = case.problem["X"], case.problem["y"]
+        assert_array_equal(copy.predict_weights(*arguments), weighter.predict_weights(*arguments))
+
+
+def test_what_fit_stores_is_documented(case):
+    columns = {f"column {j}": column for j, column in enumerate(case.problem["X"].T)}
+    pandas = pytest.importorskip("pandas")
+    weighter = fit(case, X=pandas.DataFrame(columns))
+    documented = {entry.name for entry in ClassDoc(type(weighter))["Attributes"]}
+    stored = {name for name in vars(weighter) if name.endswith("_") and not name.startswith("_")}
+    assert stored - documented == set()
+    assert {name for name in documented if not hasattr(weighter, name)} == set()
+
+
+def test_a_solver_leaves_its_certificate(case):
+    weighter = fit(case)
+    if not hasattr(weighter, "solver_result_"):
+        return
+    assert isinstance(weighter.solver_result_, SolverResult)
+    assert 0 <= weighter.optimality_gap_ < ATOL
+    assert weighter.n_iter_ >= 1
+
+
+def test_treatment_may_stand_in_either_place_and_bear_any_label(case, rng):
+    if not getattr(case.make(), "_needs_treatment", False):
+        return
+    treatment = case.problem["y"]
+    expected = fit(case).weights_
+    outcome = rng.normal(size=case.n)
+    assert_array_equal(fit(case, y=outcome, treatment=treatment).weights_, expected)
+    for labels in (np.array(["control", "drug"]), np.array([False, True]), np.array([2.0, 5.0])):
+        assert_array_equal(fit(case, y=labels[treatment]).weights_, expected)
+    with pytest.raises(ValueError, match="requires y to be passed"):
+        fit(case, y=None)
+
+
+def test_target_rows_pass_whole_in_a_tuple_and_none_means_no_shift(case):
+    if "X_target" not in case.problem:
+        return
+    wrapped = fit(case, X_target=(case.problem["X_target"],))
+    assert_array_equal(wrapped.weights_, fit(case).weights_)
+    with pytest.warns(WeightWarning, match="X_target"):
+        unshifted = fit(case, X_target=None, sample_weight=case.sample_weight)
+    assert_allclose(unshifted.weights_, normalize_weights(case.sample_weight))
