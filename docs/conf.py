@@ -1,0 +1,69 @@
+"""Sphinx configuration; the reference pages are written from the packages' own lists of names."""
+
+import shutil
+from importlib import import_module
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+PACKAGES = ("reweight", "causal", "shift")
+
+project = "Counterpoise"
+author = "the Counterpoise developers"
+copyright = author
+release = import_module("reweight").__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "numpydoc",
+    "myst_nb",
+]
+templates_path = ["_templates"]
+exclude_patterns = ["_build", "conf.py"]
+html_theme = "alabaster"
+html_theme_options = {"description": "Weights, and what they cost", "page_width": "1080px"}
+autodoc_typehints = "none"
+numpydoc_show_class_members = False
+myst_enable_extensions = ["dollarmath"]
+nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600
+
+
+def write_reference() -> None:
+    """One page a package, listing its public names by the module that defines them."""
+    folder = HERE / "api"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for package in PACKAGES:
+        module = import_module(package)
+        lines = [package, "=" * len(package), "", module.__doc__.strip(), ""]
+        lines += [f".. currentmodule:: {package}", ""]
+        if module.__all__:
+            lines += [".. autosummary::", "   :toctree: generated", ""]
+            lines += [f"   {name}" for name in module.__all__]
+        (folder / f"{package}.rst").write_text("\n".join(lines) + "\n")
+
+
+def copy_vignettes() -> None:
+    """Vignettes are scripts in the percent format; the build runs them."""
+    folder = HERE / "vignettes"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(ROOT / "vignettes", folder, ignore=shutil.ignore_patterns("demo.py", "_*"))
+
+
+write_reference()
+copy_vignettes()
+
+
+def skip_members_of_others(app, what, name, member, skip, options):
+    """Leave out what classes inherit from scikit-learn and Python."""
+    function = getattr(member, "fget", member)
+    return skip or (getattr(function, "__module__", None) or "").split(".")[0] not in PACKAGES
+
+
+def setup(app):
+    app.connect("autodoc-skip-member", skip_members_of_others)
