@@ -6,9 +6,13 @@ from typing import TYPE_CHECKING
 from reweight import __version__
 
 if TYPE_CHECKING:
-    pass
+    from causal.balancing.entropy import EntropyBalancing
+    from causal.balancing.stable import StableBalancing
 
-_PUBLIC: dict[str, str] = {}
+_PUBLIC = {
+    "EntropyBalancing": "causal.balancing.entropy",
+    "StableBalancing": "causal.balancing.stable",
+}
 
 __all__ = sorted(_PUBLIC)
 

@@ -1,15 +1,19 @@
 """Checks of what users pass in, and the only place that touches scikit-learn's private helpers."""
 
+import sys
 import warnings
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
+from sklearn.utils import column_or_1d
 from sklearn.utils.metadata_routing import _routing_enabled
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length, validate_data
 
 from reweight.exceptions import WeightWarning
+
+OWN_PACKAGES = frozenset({"reweight", "causal", "shift", "sklearn"})
 
 
 def routing_enabled() -> bool:
@@ -58,9 +62,13 @@ def check_weights(weights: ArrayLike, *, name: str = "weights") -> NDArray[np.fl
 
 
 def check_sample_weight(
-    sample_weight: ArrayLike | float | None, X: Any, *, name: str = "sample_weight"
+    sample_weight: ArrayLike | float | None,
+    X: Any,
+    *,
+    name: str = "sample_weight",
+    allow_zero: bool = False,
 ) -> NDArray[np.float64]:
-    """Sampling weights as float64, all ones for None, never all zero.
+    """Sampling weights as float64, all ones for None, not all zero unless allowed.
 
     Parameters
     ----------
@@ -70,6 +78,8 @@ def check_sample_weight(
         Data with the rows that the weights belong to.
     name : str, default="sample_weight"
         What to call them in an error message.
+    allow_zero : bool, default=False
+        Whether all of them may be zero, as in one chunk of many.
 
     Returns
     -------
@@ -81,7 +91,7 @@ def check_sample_weight(
         If weights are negative, not finite, all zero, or of the wrong length.
     """
     weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-    if not np.any(weights > 0):
+    if not (allow_zero or np.any(weights > 0)):
         raise ValueError(f"{name} is zero in every row; at least one must be positive")
     return weights
 
@@ -194,6 +204,46 @@ def _nonfinite_message(name: str, array: Any, estimator: BaseEstimator) -> str:
     )
 
 
+def check_treatment_labels(treatment: ArrayLike, X: Any, *, name: str = "treatment") -> NDArray:
+    """Treatment labels as a one-dimensional array without missing entries.
+
+    Parameters
+    ----------
+    treatment : array-like of shape (n_samples,)
+        Labels, of any number of values.
+    X : array-like
+        Data with the rows that the labels belong to.
+    name : str, default="treatment"
+        What to call them in an error message.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+
+    Raises
+    ------
+    ValueError
+        If a row has no label, labels are of several types, or their number
+        is not that of the rows.
+    """
+    treatment = column_or_1d(treatment, warn=True)
+    check_consistent_length(X, treatment)
+    if treatment.dtype.kind == "f" and not np.isfinite(treatment).all():
+        raise ValueError(
+            f"{name} contains {int((~np.isfinite(treatment)).sum())} NaN or infinite entries; "
+            "drop those rows first"
+        )
+    if treatment.dtype.kind == "O":
+        missing = np.array([value is None or value != value for value in treatment])
+        if missing.any():
+            raise ValueError(
+                f"{name} contains {int(missing.sum())} missing entries; drop those rows first"
+            )
+        if len({type(value) for value in treatment}) > 1:
+            raise ValueError(f"{name} mixes values of several types; use one label type")
+    return treatment
+
+
 def check_treatment(
     treatment: ArrayLike, X: Any, *, name: str = "treatment"
 ) -> tuple[NDArray, NDArray[np.intp]]:
@@ -221,23 +271,7 @@ def check_treatment(
         If there are not exactly two values, a row has none, or an arm has
         fewer than two rows.
     """
-    from sklearn.utils import column_or_1d
-
-    treatment = column_or_1d(treatment, warn=True)
-    check_consistent_length(X, treatment)
-    if treatment.dtype.kind == "f" and not np.isfinite(treatment).all():
-        raise ValueError(
-            f"{name} contains {int((~np.isfinite(treatment)).sum())} NaN or infinite entries; "
-            "drop those rows first"
-        )
-    if treatment.dtype.kind == "O":
-        missing = np.array([value is None or value != value for value in treatment])
-        if missing.any():
-            raise ValueError(
-                f"{name} contains {int(missing.sum())} missing entries; drop those rows first"
-            )
-        if len({type(value) for value in treatment}) > 1:
-            raise ValueError(f"{name} mixes values of several types; use one label type")
+    treatment = check_treatment_labels(treatment, X, name=name)
     classes, codes = np.unique(treatment, return_inverse=True)
     if classes.size != 2:
         shown = ", ".join(str(value) for value in classes[:5]) + (
@@ -286,5 +320,27 @@ def unwrap_target(value: Any) -> Any:
 
 
 def warn_weights(message: str) -> None:
-    """Issue a `WeightWarning`, pointing at the user's call."""
-    warnings.warn(message, WeightWarning, stacklevel=4)
+    """Issue a `WeightWarning` at the user's line.
+
+    Parameters
+    ----------
+    message : str
+        What was found and one thing to do.
+    """
+    warn_user(message, WeightWarning)
+
+
+def warn_user(message: str, category: type[Warning]) -> None:
+    """Issue a warning at the first frame outside this distribution and scikit-learn.
+
+    Parameters
+    ----------
+    message : str
+        What was found and one thing to do.
+    category : type
+        Class of the warning.
+    """
+    level, frame = 1, sys._getframe()
+    while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] in OWN_PACKAGES:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

@@ -6,18 +6,22 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import ClassifierTags, column_or_1d
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from causal._estimating_equations import EstimatingEquations
 from reweight.base import Weighter
-from reweight.normalization import normalize_weights
+from reweight.kernels.weighted_moments import nonzero_scale, standardized_scale
+from reweight.solvers.result import SolverResult
 from reweight.validation import (
     check_sample_weight,
     check_treatment,
     check_weights,
     validate_features,
+    warn_user,
+    warn_weights,
 )
 
 MOVING_ARMS = {"ATT": (0,), "ATC": (1,)}
@@ -78,20 +82,6 @@ class Arms:
             rows = self.rows(arm)
             base = (self.sample_weight * self.base_weight)[rows]
             yield arm, rows, base / base.sum()
-
-    def assemble(self, raw: dict[int, NDArray[np.float64]]) -> NDArray[np.float64]:
-        """Weights of all rows, mean one per arm, from those of the arms that were weighted.
-
-        Parameters
-        ----------
-        raw : dict of int to ndarray
-            For each moving arm the weights of its rows on any scale, sampling
-            weights included.
-        """
-        weights = self.sample_weight.copy()
-        for arm, values in raw.items():
-            weights[self.rows(arm)] = values
-        return normalize_weights(weights, self.codes)
 
 
 class BalancingWeighter(Weighter):
@@ -170,12 +160,61 @@ class BalancingWeighter(Weighter):
         `raw` holds, for each moving arm, sample_weight * base_weight * g(x) of
         its rows, where g is what `_predict_arm` returns for new rows.
         """
-        raw = {
-            arm: raw[arm] if arm in raw else arms.sample_weight[arms.rows(arm)] for arm in (0, 1)
-        }
-        self._arm_scales = {arm: len(values) / values.sum() for arm, values in raw.items()}
+        weights = arms.sample_weight.copy()
+        for arm, values in raw.items():
+            weights[arms.rows(arm)] = values
         self._arms = arms
-        self._set_weights(arms.assemble(raw), arms.codes)
+        self._finish_rows(weights, arms.codes)
+
+    def _finish_rows(self, weights: NDArray[np.float64], codes: NDArray[np.intp]) -> None:
+        """Scale the weights of all rows to mean one per arm and store them."""
+        sums = np.bincount(codes, weights)
+        scale = np.bincount(codes) / sums
+        self._arm_scales = dict(enumerate(scale))
+        scaled = weights * scale[codes]
+        self.raw_weights_ = scaled
+        negative = int((scaled < 0).sum())
+        if negative:
+            warn_weights(
+                f"{type(self).__name__}: {negative} weights are negative, so weights_ is not set; "
+                "use raw_weights_ for effects, or ask for non-negative weights"
+            )
+        else:
+            self._set_weights(scaled, codes)
+
+    def _store_results(self, results: dict[int, SolverResult]) -> None:
+        """Store the certificates of the arms; not converging is never silent."""
+        worst = max(results.values(), key=lambda result: result.optimality_gap)
+        self.solver_results_ = {self.classes_[arm]: result for arm, result in results.items()}
+        self.solver_result_ = worst
+        self.optimality_gap_ = worst.optimality_gap
+        self.n_iter_ = max(result.n_iter for result in results.values())
+        self.converged_ = all(result.converged for result in results.values())
+        if not self.converged_:
+            warn_user(
+                f"{type(self).__name__}: not converged after {self.n_iter_} iterations (optimality "
+                f"gap {self.optimality_gap_:.2e}); raise max_iter, or relax the balance asked for",
+                ConvergenceWarning,
+            )
+
+    def _features(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The functions of the covariates whose balance is judged."""
+        return X
+
+    def _imbalance(self, A: NDArray[np.float64], arms: Arms, weights: NDArray[np.float64]) -> float:
+        """Largest absolute standardised mean difference between arms and target."""
+        scale = standardized_scale(A, arms.treated, arms.sample_weight, arms.estimand)
+        scale = nonzero_scale(scale)
+        means = {}
+        for arm in (0, 1):
+            w = np.where(arms.rows(arm), weights, 0.0)
+            means[arm] = w @ A / w.sum()
+        if arms.estimand in ("ATE", "ATT", "ATC"):
+            goal = arms.target @ A
+            differences = [means[arm] - goal for arm in arms.moving_arms]
+        else:
+            differences = [means[1] - means[0]]
+        return float(np.max(np.abs(differences) / scale))
 
     def _fitted_arms(self) -> Arms:
         """The training rows, which a pickled copy does not have."""
@@ -253,6 +292,60 @@ class BalancingWeighter(Weighter):
             )
         return codes
 
+    @available_if(_has_weight_function)
+    def score(
+        self,
+        X: Any,
+        y: ArrayLike | None = None,
+        *,
+        treatment: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> float:
+        """Negative imbalance of rows under the fitted weight function; larger is better.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Covariates, usually held out.
+        y : array-like of shape (n_samples,), default=None
+            Their treatment, unless `treatment` is given.
+        treatment : array-like of shape (n_samples,), default=None
+            Their treatment; `y` is then ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Sampling weights.
+
+        Returns
+        -------
+        float
+            Minus the largest absolute standardised mean difference of the
+            balanced functions, or minus the maximum mean discrepancy if
+            `scoring="mmd"`.
+        """
+        weights = self.predict_weights(X, y, treatment=treatment)
+        X = validate_features(self, X, reset=False)
+        codes = self._check_labels(X, y, treatment)
+        s = check_sample_weight(sample_weight, X)
+        arms = Arms(X, codes.astype(bool), self.classes_, s, np.ones(len(X)), self.estimand_)
+        if len(np.unique(codes)) < 2:
+            raise ValueError(
+                f"{type(self).__name__}: the rows to score are all of one arm; stratify the "
+                "folds, for example cv=list(StratifiedKFold(5).split(X, treatment))"
+            )
+        if self.scoring == "mmd":
+            return -max(self._discrepancies(arms, s * weights))
+        return -self._imbalance(self._features(X), arms, s * weights)
+
+    @staticmethod
+    def _discrepancies(arms: Arms, weights: NDArray[np.float64]) -> list[float]:
+        """Maximum mean discrepancy of each weighted arm to the target."""
+        from reweight.diagnostics.distances import mmd
+
+        goal = arms.target > 0
+        return [
+            mmd(arms.X[rows], arms.X[goal], weights[rows], arms.target[goal])
+            for rows in map(arms.rows, arms.moving_arms)
+        ]
+
     def estimating_equations(self) -> EstimatingEquations | None:
         """Equations that define the weights, for standard errors; None if there are none.
 
@@ -284,7 +377,7 @@ class BalancingWeighter(Weighter):
             arms.X,
             arms.classes[arms.codes],
             self.weights_,
-            estimand=arms.estimand,
+            estimand=arms.estimand if arms.estimand in ("ATE", "ATT", "ATC") else "ATO",
             sample_weight=arms.sample_weight,
             **options,
         )

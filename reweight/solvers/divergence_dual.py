@@ -15,18 +15,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import cho_factor, cho_solve, qr
+from scipy.linalg import qr
+from scipy.linalg.lapack import dpstrf
 
 from reweight.exceptions import InfeasibleError
 from reweight.kernels.chunks import row_slices
 from reweight.solvers._dual_sums import DIVERGENCES, Rows, conjugate
+from reweight.solvers.damped_newton import newton_direction
 from reweight.solvers.feasibility import smallest_excess
 from reweight.solvers.result import SolverResult
 
 ARMIJO = 1e-4
 MAX_HALVINGS = 40
 RANK_TOLERANCE = 1e-10
-SUSPICIOUS_PIVOT = 1e-9
+GRAM_RANK_TOLERANCE = 1e-6
+SUSPICIOUS_PIVOT = 3e-5
 LARGEST_DUAL = 1e3
 FEASIBLE_EXCESS = 1e-9
 
@@ -79,7 +82,8 @@ def divergence_dual(
     -------
     SolverResult
         `x` are the weights (sum one; None for chunks), `dual` is (nu, theta)
-        in the units of `C`; redundant columns have theta zero.
+        in the units of `C`. Exact columns that earlier ones determine, to a
+        relative 1e-10 in memory and 1e-6 in chunks, have theta zero.
 
     Raises
     ------
@@ -210,31 +214,29 @@ class _Problem:
             self._drop_redundant(np.flatnonzero(exact), correlation, mean / self.scale)
 
     def _drop_redundant(self, exact: NDArray[np.intp], correlation: NDArray, mean: NDArray) -> None:
-        """Drop exact columns that others determine; a constant remainder cannot be balanced."""
-        order, rank, triangle = _pivoted_cholesky(correlation[np.ix_(exact, exact)])
-        if rank < len(exact) or triangle[rank - 1, rank - 1] ** 2 < SUSPICIOUS_PIVOT:
-            if self.rows.in_memory:
-                order, rank, triangle = self._pivoted_qr(exact)
-        first, rest = order[:rank], order[rank:]
+        """Drop exact columns that earlier ones determine; a constant remainder is infeasible."""
+        root, smallest = _cholesky_root(correlation[np.ix_(exact, exact)])
+        precision = GRAM_RANK_TOLERANCE
+        if self.rows.in_memory and smallest < SUSPICIOUS_PIVOT:
+            root, precision = self._data_root(exact), RANK_TOLERANCE
+        kept = _independent_columns(root, precision)
+        rest = np.setdiff1d(np.arange(len(exact)), kept)
         if rest.size == 0:
             return
-        combination = np.linalg.lstsq(triangle[:rank, :rank], triangle[:rank, rank:], rcond=None)[0]
-        remainder = mean[exact[rest]] - mean[exact[first]] @ combination
+        combination = np.linalg.lstsq(root[:, kept], root[:, rest], rcond=None)[0]
+        remainder = mean[exact[rest]] - mean[exact[kept]] @ combination
         if np.any(np.abs(remainder) > 1e-8):
             self._raise_infeasible()
         self.kept[exact[rest]] = False
 
-    def _pivoted_qr(self, exact: NDArray[np.intp]) -> tuple[NDArray, int, NDArray]:
-        """Rank of the centred exact columns, at the precision of the data."""
+    def _data_root(self, exact: NDArray[np.intp]) -> NDArray[np.float64]:
+        """A square root of the correlation of exact columns at the precision of the data."""
         q = self.rows.q
         block = self.rows.C[:, exact]
         if self.rows.center is not None:
             block = block - self.rows.center[exact]
         block = (block - q @ block) * np.sqrt(q)[:, None] / self.scale[exact]
-        triangle, order = qr(block, mode="r", pivoting=True, check_finite=False)
-        size = np.abs(np.diag(triangle))
-        rank = int((size > RANK_TOLERANCE * max(1.0, size[0])).sum())
-        return order, rank, triangle
+        return qr(block, mode="r", check_finite=False)[0][: len(exact)]
 
     def _point(self, x: NDArray) -> NDArray[np.float64]:
         """(nu, theta) in the units of C from the scaled variables."""
@@ -378,37 +380,34 @@ def _residual(gradient: NDArray, x: NDArray, l1: NDArray) -> float:
     return float(np.where(x == 0, at_zero, away).max(initial=0.0))
 
 
-def _pivoted_cholesky(matrix: NDArray) -> tuple[NDArray[np.intp], int, NDArray]:
-    """Pivot order, rank and upper triangle of a positive semidefinite matrix."""
-    from scipy.linalg.lapack import dpstrf
-
+def _cholesky_root(matrix: NDArray) -> tuple[NDArray, float]:
+    """Square root of a positive semidefinite matrix and its smallest pivot."""
     if np.abs(matrix).max(initial=0.0) == 0.0:
-        return np.arange(len(matrix)), 0, np.zeros_like(matrix)
-    triangle, pivots, rank, _ = dpstrf(matrix, tol=1e-13)
-    return pivots - 1, rank, np.triu(triangle)
+        return np.zeros_like(matrix), 0.0
+    triangle, pivots, rank, _ = dpstrf(matrix, tol=GRAM_RANK_TOLERANCE**2)
+    root = np.zeros_like(matrix)
+    root[:rank, pivots - 1] = np.triu(triangle)[:rank]
+    return root, float(triangle[rank - 1, rank - 1]) if rank == len(matrix) else 0.0
 
 
-def _damped_solve(H: NDArray, b: NDArray) -> NDArray:
-    """H^-1 b, with the smallest diagonal damping at which H is positive definite."""
-    size = max(float(np.abs(np.diag(H)).max(initial=0.0)), np.finfo(float).tiny)
-    damping = 0.0
-    for _ in range(12):
-        try:
-            factor = cho_factor(H + damping * np.eye(len(H)), lower=True, check_finite=False)
-        except np.linalg.LinAlgError:
-            damping = max(100 * damping, 1e-14 * size)
-            continue
-        diagonal = np.diag(factor[0])
-        if diagonal.min() ** 2 > 1e-15 * size:
-            return cho_solve(factor, b, check_finite=False)
-        damping = max(100 * damping, 1e-14 * size)
-    return np.linalg.lstsq(H, b, rcond=1e-12)[0]
+def _independent_columns(root: NDArray, tolerance: float) -> NDArray[np.intp]:
+    """Columns that are not combinations of earlier ones, by Gram-Schmidt done twice."""
+    basis = np.zeros((len(root), 0))
+    kept = []
+    for j, column in enumerate(root.T):
+        rest = column - basis @ (basis.T @ column)
+        rest -= basis @ (basis.T @ rest)
+        size = np.linalg.norm(rest)
+        if size > tolerance * max(1.0, np.linalg.norm(column)):
+            kept.append(j)
+            basis = np.column_stack([basis, rest / size])
+    return np.array(kept, dtype=np.intp)
 
 
 def _proximal_step(g: NDArray, H: NDArray, x: NDArray, l1: NDArray) -> NDArray:
     """Step to the minimum of the local quadratic model plus sum l1 |x|."""
     if not l1.any():
-        return _damped_solve(H, -g)
+        return newton_direction(H, g)
     return _feature_sign_search(H, H @ x - g, x, l1) - x
 
 
@@ -427,7 +426,8 @@ def _feature_sign_search(H: NDArray, b: NDArray, x: NDArray, l1: NDArray) -> NDA
     for _ in range(20 * len(x) + 100):
         index = np.flatnonzero(active)
         if index.size:
-            target = _damped_solve(H[np.ix_(index, index)], b[index] - l1[index] * signs[index])
+            slope = l1[index] * signs[index] - b[index]
+            target = newton_direction(H[np.ix_(index, index)], slope)
             current = x[index]
             crosses = (l1[index] > 0) & (target * signs[index] < 0)
             if crosses.any():
