@@ -8,10 +8,14 @@ from reweight import __version__
 if TYPE_CHECKING:
     from causal.balancing.entropy import EntropyBalancing
     from causal.balancing.stable import StableBalancing
+    from causal.datasets.kang_schafer import make_kang_schafer
+    from causal.datasets.lalonde import load_lalonde
 
 _PUBLIC = {
     "EntropyBalancing": "causal.balancing.entropy",
     "StableBalancing": "causal.balancing.stable",
+    "load_lalonde": "causal.datasets.lalonde",
+    "make_kang_schafer": "causal.datasets.kang_schafer",
 }
 
 __all__ = sorted(_PUBLIC)
