@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +23,9 @@ from reweight.validation import (
     warn_user,
     warn_weights,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MOVING_ARMS = {"ATT": (0,), "ATC": (1,)}
 
@@ -357,7 +360,7 @@ class BalancingWeighter(Weighter):
         """
         return None
 
-    def balance_table(self, **options: Any):
+    def balance_table(self, **options: Any) -> "pd.DataFrame":
         """Balance of the training rows before and after weighting.
 
         Parameters
@@ -382,7 +385,7 @@ class BalancingWeighter(Weighter):
             **options,
         )
 
-    def love_plot(self, *, threshold: float = 0.1, ax: Any = None, **options: Any):
+    def love_plot(self, *, threshold: float = 0.1, ax: Any = None, **options: Any) -> Any:
         """Plot of standardised mean differences before and after weighting.
 
         Parameters
