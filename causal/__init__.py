@@ -6,13 +6,19 @@ from typing import TYPE_CHECKING
 from reweight import __version__
 
 if TYPE_CHECKING:
+    from causal.balancing.cbps import CBPS
     from causal.balancing.entropy import EntropyBalancing
+    from causal.balancing.propensity import PropensityWeighting
     from causal.balancing.stable import StableBalancing
+    from causal.balancing.tilting import InverseProbabilityTilting
     from causal.datasets.kang_schafer import make_kang_schafer
     from causal.datasets.lalonde import load_lalonde
 
 _PUBLIC = {
+    "CBPS": "causal.balancing.cbps",
     "EntropyBalancing": "causal.balancing.entropy",
+    "InverseProbabilityTilting": "causal.balancing.tilting",
+    "PropensityWeighting": "causal.balancing.propensity",
     "StableBalancing": "causal.balancing.stable",
     "load_lalonde": "causal.datasets.lalonde",
     "make_kang_schafer": "causal.datasets.kang_schafer",

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import block_diag
 
 from causal._estimating_equations import EstimatingEquations
 from causal.balancing._base import Arms
@@ -229,10 +230,4 @@ def dual_equations(
         moments.append(psi)
         derivatives.append(design * (rows.sum() * q * second)[:, None])
         blocks.append(block)
-    jacobian = np.zeros((sum(map(len, blocks)),) * 2)
-    start = 0
-    for block in blocks:
-        stop = start + len(block)
-        jacobian[start:stop, start:stop] = block
-        start = stop
-    return EstimatingEquations(np.hstack(moments), jacobian, np.hstack(derivatives))
+    return EstimatingEquations(np.hstack(moments), block_diag(*blocks), np.hstack(derivatives))
