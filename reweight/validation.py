@@ -273,6 +273,11 @@ def check_treatment(
     """
     treatment = check_treatment_labels(treatment, X, name=name)
     classes, codes = np.unique(treatment, return_inverse=True)
+    if classes.size == 1:
+        raise ValueError(
+            f"{name} must have exactly two values, got one class, {classes[0]}; pass rows of "
+            "both arms"
+        )
     if classes.size != 2:
         shown = ", ".join(str(value) for value in classes[:5]) + (
             ", ..." if classes.size > 5 else ""
