@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import column_or_1d
 from sklearn.utils.metadata_routing import _routing_enabled
-from sklearn.utils.validation import _check_sample_weight, check_consistent_length, validate_data
+from sklearn.utils.validation import _num_samples, check_consistent_length, validate_data
 
 from reweight.exceptions import WeightWarning
 
@@ -90,7 +91,14 @@ def check_sample_weight(
     ValueError
         If weights are negative, not finite, all zero, or of the wrong length.
     """
-    weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    n_samples = _num_samples(X)
+    if sample_weight is None or isinstance(sample_weight, Real):
+        sample_weight = np.full(n_samples, 1.0 if sample_weight is None else float(sample_weight))
+    weights = check_weights(sample_weight, name=name)
+    if weights.size != n_samples:
+        raise ValueError(
+            f"{name} has {weights.size} entries but there are {n_samples} rows; pass one per row"
+        )
     if not (allow_zero or np.any(weights > 0)):
         raise ValueError(f"{name} is zero in every row; at least one must be positive")
     return weights

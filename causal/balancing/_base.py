@@ -185,15 +185,18 @@ class BalancingWeighter(Weighter):
         else:
             self._set_weights(scaled, codes)
 
-    def _store_results(self, results: dict[int, SolverResult]) -> None:
-        """Store the certificates of the arms; not converging is never silent."""
+    def _store_results(self, results: dict[int, SolverResult], *, explained: bool = False) -> None:
+        """Store the certificates of the arms; not converging is never silent.
+
+        With `explained` a more telling warning has been given already.
+        """
         worst = max(results.values(), key=lambda result: result.optimality_gap)
         self.solver_results_ = {self.classes_[arm]: result for arm, result in results.items()}
         self.solver_result_ = worst
         self.optimality_gap_ = worst.optimality_gap
         self.n_iter_ = max(result.n_iter for result in results.values())
         self.converged_ = all(result.converged for result in results.values())
-        if not self.converged_:
+        if not (self.converged_ or explained):
             warn_user(
                 f"{type(self).__name__}: not converged after {self.n_iter_} iterations (optimality "
                 f"gap {self.optimality_gap_:.2e}); raise max_iter, or relax the balance asked for",
@@ -372,9 +375,9 @@ class BalancingWeighter(Weighter):
         -------
         pandas.DataFrame
         """
+        arms = self._fitted_arms()
         from reweight.diagnostics.balance_table import balance_table
 
-        arms = self._fitted_arms()
         options.setdefault("feature_names", getattr(self, "feature_names_in_", None))
         return balance_table(
             arms.X,

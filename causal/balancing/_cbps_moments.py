@@ -43,7 +43,7 @@ class Moments:
 
     @property
     def ratio(self) -> float:
-        """n / n1 of the sampling weights."""
+        """N / n1 of the sampling weights."""
         return self.total / float(self.s[self.treated].sum())
 
     def propensity(self, beta: NDArray) -> NDArray[np.float64]:
@@ -108,12 +108,12 @@ class Moments:
         return np.block([[a, b], [b, c]])
 
     def continuous_loss(self, beta: NDArray) -> float:
-        """g' V(beta)^+ g."""
+        """G' V(beta)^+ g."""
         g = self.mean(beta)
         return float(g @ np.linalg.pinv(self.variance(beta), hermitian=True) @ g)
 
     def continuous_loss_and_gradient(self, beta: NDArray) -> tuple[float, NDArray]:
-        """g' V(beta)^+ g and its exact gradient."""
+        """G' V(beta)^+ g and its exact gradient."""
         g = self.mean(beta)
         v = np.linalg.pinv(self.variance(beta), hermitian=True) @ g
         change = self.variance_change(beta, v)

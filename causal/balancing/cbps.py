@@ -1,5 +1,6 @@
 """Covariate balancing propensity scores."""
 
+from contextlib import suppress
 from numbers import Integral, Real
 from typing import Any
 
@@ -208,11 +209,9 @@ class CBPS(BalancingWeighter):
         mle = logistic_mle(moments.Z, moments.treated, moments.s).x
         warn_if_separated(type(self).__name__, moments.Z @ mle, moments.treated)
         starts = []
-        try:
+        # Without exact balance the likelihood fits alone start the search.
+        with suppress(InfeasibleError):
             starts.append(self._just_identified(arms, moments).x)
-        except InfeasibleError:
-            # Without exact balance the likelihood fits alone start the search.
-            pass
         if self.two_step:
             return two_step(moments, mle, starts, self.tol)
         return continuous_updating(moments, [mle, *starts], self.tol)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import clone
+from reweight.cross_fitting import cross_fit
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from causal._estimating_equations import EstimatingEquations
@@ -19,7 +19,6 @@ from causal.balancing._propensity import (
     tilting_slope,
     warn_if_separated,
 )
-from reweight.cross_fitting import cross_fit
 from reweight.solvers.logistic import logistic_mle
 from reweight.validation import validate_features, warn_weights
 
@@ -215,10 +214,7 @@ class PropensityWeighting(BalancingWeighter):
         result = logistic_mle(Z, arms.codes, arms.sample_weight)
         eta = Z @ result.x
         separated = warn_if_separated(type(self).__name__, eta, arms.treated)
-        if separated:
-            self._set_result(result)
-        else:
-            self._store_results({1: result})
+        self._store_results({1: result}, explained=separated)
         self._beta = result.x
         self.coef_, self.intercept_ = self._design.coefficients(result.x)
         return propensity_of(eta)

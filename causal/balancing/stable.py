@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from reweight.resampling import resample_weights
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
@@ -15,7 +16,6 @@ from causal.balancing._chunked import fit_dual_chunks
 from causal.balancing._dual import BalanceTarget
 from causal.balancing._dual_balancer import DualBalancer
 from reweight.exceptions import InfeasibleError
-from reweight.resampling import resample_weights
 from reweight.solvers.divergence_dual import divergence_dual
 
 TOLERANCES = (0.0, 1e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1)

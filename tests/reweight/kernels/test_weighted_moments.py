@@ -1,0 +1,58 @@
+"""Chunked moments against plain formulas."""
+
+import numpy as np
+from numpy.testing import assert_allclose
+
+from reweight.kernels.chunks import CHUNK_ROWS
+from reweight.kernels.weighted_moments import (
+    nonzero_scale,
+    standardized_scale,
+    weighted_mean_variance,
+)
+
+
+def plain_variance(x, w):
+    w = w / w.sum()
+    mean = w @ x
+    return w @ (x - mean) ** 2 / (1 - w @ w)
+
+
+def test_moments_over_several_chunks_equal_the_formula(rng):
+    A = rng.standard_normal((2 * CHUNK_ROWS + 5, 3)) * [1, 10, 0.1] + [0, 1e4, 3]
+    w = rng.random(len(A))
+    mean, variance = weighted_mean_variance(A, w)
+    assert_allclose(mean, np.average(A, axis=0, weights=w), rtol=1e-12)
+    assert_allclose(variance, [plain_variance(column, w) for column in A.T], rtol=1e-9)
+
+
+def test_equal_weights_give_the_sample_variance(rng):
+    A = rng.standard_normal((50, 2))
+    assert_allclose(weighted_mean_variance(A, np.full(50, 3.0))[1], A.var(axis=0, ddof=1))
+
+
+def test_binary_columns_have_the_variance_of_a_proportion(rng):
+    x = (rng.random(30) < 0.3).astype(float)
+    _, variance = weighted_mean_variance(x[:, None], np.ones(30))
+    assert_allclose(variance, x.mean() * (1 - x.mean()))
+
+
+def test_rows_of_weight_zero_do_not_decide_whether_a_column_is_binary():
+    _, variance = weighted_mean_variance(np.array([[0.0], [1.0], [7.0]]), np.array([1.0, 1.0, 0.0]))
+    assert_allclose(variance, 0.25)
+
+
+def test_denominators_follow_the_estimand(rng):
+    A = rng.standard_normal((60, 2)) * [1, 5]
+    treated, s = rng.random(60) < 0.4, rng.random(60)
+    one = [plain_variance(column[treated], s[treated]) for column in A.T]
+    zero = [plain_variance(column[~treated], s[~treated]) for column in A.T]
+    assert_allclose(standardized_scale(A, treated, s, "ATT"), np.sqrt(one))
+    assert_allclose(standardized_scale(A, treated, s, "ATC"), np.sqrt(zero))
+    pooled = np.sqrt((np.array(one) + zero) / 2)
+    assert_allclose(standardized_scale(A, treated, s, "ATE"), pooled)
+    assert_allclose(standardized_scale(A, treated, s, "ATO"), pooled)
+
+
+def test_columns_that_do_not_vary_get_the_scale_one():
+    assert_allclose(nonzero_scale(np.array([0.0, 3.0])), [1.0, 3.0])
+    assert_allclose(nonzero_scale(np.array([0.0, 0.0])), [1.0, 1.0])
