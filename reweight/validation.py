@@ -152,6 +152,18 @@ def _non_numeric_columns(X: Any) -> list[str]:
     ]
 
 
+def _with_readable_names(X: Any) -> Any:
+    """A frame that is not pandas as pandas, the one kind whose names all scikit-learns keep."""
+    import narwhals.stable.v1 as nw
+
+    if nw.dependencies.is_pandas_dataframe(X) or not nw.dependencies.is_into_dataframe(X):
+        return X
+    import pandas as pd
+
+    frame = nw.from_native(X, eager_only=True)
+    return pd.DataFrame({name: frame[name].to_numpy() for name in frame.columns})
+
+
 def validate_features(
     estimator: BaseEstimator, X: Any, *, reset: bool = True, **check_params: Any
 ) -> Any:
@@ -189,6 +201,7 @@ def validate_features(
         )
     check_params.setdefault("dtype", np.float64)
     allow_nonfinite = check_params.pop("ensure_all_finite", True) is not True
+    X = _with_readable_names(X)
     array = validate_data(estimator, X, reset=reset, ensure_all_finite=False, **check_params)
     if not allow_nonfinite:
         values = array if isinstance(array, np.ndarray) else array.data
