@@ -12,6 +12,7 @@ import os
 import platform
 import sys
 import time
+import tracemalloc
 import warnings
 from importlib import import_module
 from importlib.metadata import version
@@ -22,18 +23,28 @@ from case import Case
 from threadpoolctl import threadpool_limits
 
 HERE = Path(__file__).parent
+ROW_FIGURES = ("library", "seconds", "peak_mb")
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "numba", "cvxpy")
 
 
 def measure(case: Case, repeats: int) -> dict:
-    """Seconds of the fastest run of a case, and the figures that judge its result."""
+    """Seconds of the fastest run, memory traced in another, and what judges the result."""
+    tracemalloc.start()
     solution = case.run()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()
         solution = case.run()
         seconds.append(time.perf_counter() - start)
-    return {**case.size, "library": case.library, "seconds": min(seconds), **case.quality(solution)}
+    return {
+        **case.size,
+        "library": case.library,
+        "seconds": min(seconds),
+        "peak_mb": peak / 1e6,
+        **case.quality(solution),
+    }
 
 
 def environment() -> dict:
@@ -45,6 +56,18 @@ def environment() -> dict:
         "threads": 1,
         **{name: version(name) for name in LIBRARIES},
     }
+
+
+def with_ratios(rows: list[dict]) -> pd.DataFrame:
+    """The rows as a table, each library's time over ours at the same size."""
+    table = pd.DataFrame(rows)
+    sizes = [column for column in table if column not in ROW_FIGURES and table[column].dtype == int]
+    ours = table[table["library"] == "counterpoise"].groupby(sizes)["seconds"].min()
+    keys = pd.MultiIndex.from_frame(table[sizes]) if len(sizes) > 1 else table[sizes[0]]
+    table.insert(
+        len(sizes) + 1, "ratio", table["seconds"].to_numpy() / ours.reindex(keys).to_numpy()
+    )
+    return table
 
 
 def main() -> None:
@@ -65,7 +88,7 @@ def main() -> None:
             cases = import_module(f"problems.{problem}").cases(options.quick)
             results[problem] = [measure(case, options.repeats) for case in cases]
         print(f"\n{problem}")
-        print(pd.DataFrame(results[problem]).to_string(index=False, float_format="{:.3g}".format))
+        print(with_ratios(results[problem]).to_string(index=False, float_format="{:.3g}".format))
     if not options.quick:
         path = HERE / "results.json"
         kept = json.loads(path.read_text())["problems"] if path.exists() else {}
