@@ -17,7 +17,9 @@ from reweight.solvers._qp_constraints import Constraints, interior_start
 
 STEP_TO_BOUNDARY = 0.995
 CENTRALITY_CORRECTORS = 3
-ROUND_OFF = 64 * np.finfo(float).eps
+EPS = float(np.finfo(float).eps)
+TINY = float(np.finfo(float).tiny)
+ROUND_OFF = 64 * EPS
 SIZE_FLOOR = 1e-8
 COMPLEMENTARITY_FLOOR = 1e-4
 STALLED = 0.95
@@ -103,6 +105,8 @@ class _Iteration:
         self.lower = np.r_[constraints.lower, low]
         self.upper = np.r_[constraints.upper, high]
         self.capped = np.isfinite(self.upper)
+        self.least_l = np.maximum(EPS * np.abs(self.lower), TINY)
+        self.least_u = np.maximum(EPS * np.abs(np.where(self.capped, self.upper, 1.0)), TINY)
         self._start_dual(constraints)
 
     def _start_dual(self, constraints: Constraints) -> None:
@@ -113,7 +117,7 @@ class _Iteration:
         self.y[:k] = np.bincount(constraints.codes, gradient, k) / counts
         price = np.r_[gradient - self.y @ self.A, self.y[self.ranged]]
         size = max(float(np.abs(price).mean()), ROUND_OFF * float(np.abs(gradient).max()))
-        size = max(size, np.finfo(float).tiny)
+        size = max(size, TINY)
         room = self._room()
         typical = float(np.median(room[0][: self.n]))
         self.zl = np.maximum(price, 0.0) + size * np.minimum(typical / room[0], 1e3)
@@ -122,7 +126,11 @@ class _Iteration:
         )
 
     def _room(self) -> tuple[NDArray, NDArray]:
-        return self.x - self.lower, np.where(self.capped, self.upper - self.x, 1.0)
+        """Distances to the bounds, which rounding must not take to zero."""
+        return (
+            np.maximum(self.x - self.lower, self.least_l),
+            np.where(self.capped, np.maximum(self.upper - self.x, self.least_u), 1.0),
+        )
 
     def _gradient(self) -> NDArray:
         w = self.x[: self.n]
@@ -295,7 +303,7 @@ def stable_cholesky(matrix: NDArray) -> tuple[NDArray, bool]:
         What `scipy.linalg.cho_solve` takes.
     """
     diagonal = np.einsum("ii->i", matrix)
-    scale = np.maximum(diagonal, np.finfo(float).tiny)
+    scale = np.maximum(diagonal, TINY)
     damping = 0.0
     for _ in range(12):
         try:
