@@ -224,7 +224,7 @@ class BalancingWeighter(Weighter):
 
     def _fitted_arms(self) -> Arms:
         """The training rows, which a pickled copy does not have."""
-        check_is_fitted(self, "weights_")
+        check_is_fitted(self, "raw_weights_")
         if not hasattr(self, "_arms"):
             raise AttributeError(
                 f"{type(self).__name__}: the training rows are not in memory (a pickled copy does "
