@@ -65,8 +65,8 @@ PUBLISHED = {
     },
 }
 DESIGNS = {
-    "nonlinear, overlap 1": {"design": "nonlinear", "overlap": 1.0},
-    "nonlinear, overlap 2": {"design": "nonlinear", "overlap": 2.0},
+    "nonlinear, overlap 1": {"design": "nonlinear", "propensity_scale": 1.0},
+    "nonlinear, overlap 2": {"design": "nonlinear", "propensity_scale": 2.0},
     "linear": {"design": "linear"},
 }
 
@@ -80,12 +80,12 @@ def replicate(design: str, seed: int) -> list[dict]:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                weighter = METHODS[method]().fit(study.data, study.treatment)
+                weighter = METHODS[method]().fit(study.X, study.treatment)
                 row["ess"] = weighter.ess_[0] / np.sum(study.treatment == 0)
                 for name, model in {"plain": None, "augmented": LinearRegression()}.items():
                     effect = WeightedEffect(
                         METHODS[method](), outcome_estimator=model, inference="robust"
-                    ).fit(study.data, study.target, treatment=study.treatment)
+                    ).fit(study.X, study.y, treatment=study.treatment)
                     row[name] = effect.effect_
         except InfeasibleError:
             row["infeasible"] = 1

@@ -2,6 +2,7 @@
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from causal._estimating_equations import EstimatingEquations
 from causal.balancing._base import Arms, BalancingWeighter
@@ -33,7 +34,17 @@ class DualBalancer(BalancingWeighter):
         self._store_fits(fits, divergence)
         self._finish(arms, raw)
         self.max_imbalance_ = self._imbalance(A, arms, self.raw_weights_)
+        if divergence == "kl" and arms.estimand != "ATE":
+            self.propensity_ = self._implied_propensity(A, arms)
         return self
+
+    def _implied_propensity(self, A: NDArray[np.float64], arms: Arms) -> NDArray[np.float64]:
+        """The logistic model whose odds of the target arm are the weights of the other."""
+        (arm,) = arms.moving_arms
+        s, rows = arms.sample_weight, arms.rows(arm)
+        dual = self._fits[arm][0]
+        odds = np.log(s[~rows].sum() / s[rows].sum()) + dual[0] + self._target.rows(A) @ dual[1:]
+        return expit(odds if arm == 0 else -odds)
 
     def _solve(self, C, base, n_rows, divergence, max_smd, n_jobs=None) -> DualFit:
         return solve_arm(

@@ -67,6 +67,9 @@ class EntropyBalancing(DualBalancer):
         By label of each weighted arm: the coefficients of the balanced
         functions in the log-linear (or linear) weight model, in the units of
         the columns.
+    propensity_ : ndarray of shape (n_samples,)
+        The logistic propensity that the weights imply; only with "kl" for the
+        ATT and the ATC (with base weights: relative to theirs).
     max_imbalance_ : float
         Largest absolute standardised mean difference left.
     relaxed_max_smd_ : float or None

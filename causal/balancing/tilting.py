@@ -86,7 +86,7 @@ class InverseProbabilityTilting(BalancingWeighter):
     --------
     >>> from causal import InverseProbabilityTilting, make_kang_schafer
     >>> study = make_kang_schafer(500, random_state=0)
-    >>> tilting = InverseProbabilityTilting("ATE").fit(study.data, study.treatment)
+    >>> tilting = InverseProbabilityTilting("ATE").fit(study.X, study.treatment)
     >>> bool(tilting.max_imbalance_ < 1e-8)
     True
     """

@@ -180,6 +180,15 @@ def test_the_logistic_family_agrees_on_the_treated(study):
         assert_allclose(other.fit_weights(X, treatment, sample_weight=s), entropy, rtol=1e-8)
 
 
+@pytest.mark.parametrize("estimand", ["ATT", "ATC"])
+def test_entropy_weights_imply_the_balancing_propensity(study, estimand):
+    X, treatment, s = study
+    entropy = EntropyBalancing(estimand).fit(X, treatment, sample_weight=s)
+    balancing = CBPS(estimand, over_identified=False).fit(X, treatment, sample_weight=s)
+    assert_allclose(entropy.propensity_, balancing.propensity_, rtol=1e-8)
+    assert not hasattr(EntropyBalancing("ATE").fit(X, treatment), "propensity_")
+
+
 def test_the_logistic_family_differs_for_the_whole_sample(study):
     X, treatment, _ = study
     fits = [
