@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from reweight.base import Weighter
     from reweight.normalization import effective_sample_size, normalize_weights
+    from reweight.resampling import resample_weights
     from reweight.solvers.result import SolverResult
 
 _PUBLIC = {
@@ -13,6 +14,7 @@ _PUBLIC = {
     "Weighter": "reweight.base",
     "effective_sample_size": "reweight.normalization",
     "normalize_weights": "reweight.normalization",
+    "resample_weights": "reweight.resampling",
 }
 
 __all__ = sorted(_PUBLIC)

@@ -1,0 +1,46 @@
+"""Work spread over jobs, in order, with a progress bar for those who ask."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from joblib import Parallel, delayed
+
+
+def parallel_map(
+    function: Callable[..., Any],
+    tasks: Iterable[tuple],
+    *,
+    total: int | None = None,
+    n_jobs: int | None = None,
+    verbose: int = 0,
+    name: str = "tasks",
+) -> list[Any]:
+    """Results of a function on each tuple of arguments, in the order of the tasks.
+
+    Parameters
+    ----------
+    function : callable
+        Called as `function(*task)`.
+    tasks : iterable of tuple
+        Arguments of each call; read lazily.
+    total : int, default=None
+        Number of tasks, for the progress bar.
+    n_jobs : int, default=None
+        Number of jobs, through joblib.
+    verbose : int, default=0
+        Whether to show a progress bar.
+    name : str, default="tasks"
+        Label of the progress bar.
+
+    Returns
+    -------
+    list
+    """
+    results = Parallel(n_jobs=n_jobs, return_as="generator")(
+        delayed(function)(*task) for task in tasks
+    )
+    if verbose:
+        from tqdm.auto import tqdm
+
+        results = tqdm(results, total=total, desc=name)
+    return list(results)
