@@ -123,15 +123,58 @@ def solve_arm(
             n_jobs=n_jobs,
         )
 
+    return meet_or_relax(
+        solve,
+        owner=owner,
+        max_smd=max_smd,
+        n_columns=len(names),
+        n_rows=n_rows,
+        on_infeasible=on_infeasible,
+        remedy="pass max_smd={:g} or on_infeasible='relax', or change the estimand",
+    )
+
+
+def meet_or_relax(
+    solve: Callable[[float], SolverResult],
+    *,
+    owner: str,
+    max_smd: float,
+    n_columns: int,
+    n_rows: int,
+    on_infeasible: str,
+    remedy: str,
+) -> DualFit:
+    """Solve at the tolerance asked for; where that cannot be met, raise or relax and say so.
+
+    Parameters
+    ----------
+    solve : callable
+        Solution at a box tolerance in standard deviations; raises
+        `InfeasibleError` with the smallest tolerance that is feasible.
+    owner : str
+        Class to name in messages.
+    max_smd : float
+        Box tolerance asked for.
+    n_columns, n_rows : int
+        Columns with a tolerance, and rows of the arm.
+    on_infeasible : {"raise", "relax", "warn"}
+        What to do when `max_smd` cannot be met.
+    remedy : str
+        End of the error message, with a place for a tolerance that can be met.
+
+    Returns
+    -------
+    DualFit
+    """
     try:
         return DualFit(solve(max_smd), max_smd, False)
     except InfeasibleError as error:
         smallest, worst = error.smallest_tolerance, error.worst_column
     wanted = "exactly" if max_smd == 0 else f"to within {max_smd:g} sd"
     crowded = (
-        f" ({len(names)} columns for the {n_rows} rows of the arm: balance fewer columns, or "
+        f" ({n_columns} columns for the {n_rows} rows of the arm: balance fewer columns, or "
         "approximately with KernelBalancing)"
-        if len(names) >= n_rows
+        if n_columns >= n_rows
         else ""
     )
     found = (
@@ -140,8 +183,7 @@ def solve_arm(
     )
     if on_infeasible == "raise":
         raise InfeasibleError(
-            f"{found}; pass max_smd={_round_up(RELAXATION * smallest):g} or "
-            "on_infeasible='relax', or change the estimand",
+            f"{found}; {remedy.format(_round_up(RELAXATION * smallest))}",
             worst_column=worst,
             smallest_tolerance=smallest,
         )
