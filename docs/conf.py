@@ -1,5 +1,6 @@
 """Sphinx configuration; the reference pages are written from the packages' own lists of names."""
 
+import re
 import shutil
 from importlib import import_module
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 PACKAGES = ("reweight", "causal", "shift")
+ENTRY = re.compile(r"\s*\w+ : ")
 
 project = "Counterpoise"
 author = "the Counterpoise developers"
@@ -65,5 +67,13 @@ def skip_members_of_others(app, what, name, member, skip, options):
     return skip or (getattr(function, "__module__", None) or "").split(".")[0] not in PACKAGES
 
 
+def escape_fitted_names_in_types(app, what, name, thing, options, lines):
+    """Keep reST from reading `n_features_in_` in the type of an entry as a link."""
+    for i, line in enumerate(lines):
+        if ENTRY.match(line):
+            lines[i] = re.sub(r"(?<=[a-z])_(?=[,)])", r"\\_", line)
+
+
 def setup(app):
     app.connect("autodoc-skip-member", skip_members_of_others)
+    app.connect("autodoc-process-docstring", escape_fitted_names_in_types, priority=400)
