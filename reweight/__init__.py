@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from reweight.base import Weighter
+    from reweight.cross_fitting import cross_fit
     from reweight.normalization import effective_sample_size, normalize_weights
     from reweight.resampling import resample_weights
     from reweight.solvers.result import SolverResult
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "SolverResult": "reweight.solvers.result",
     "Weighter": "reweight.base",
+    "cross_fit": "reweight.cross_fitting",
     "effective_sample_size": "reweight.normalization",
     "normalize_weights": "reweight.normalization",
     "resample_weights": "reweight.resampling",

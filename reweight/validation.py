@@ -10,7 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import column_or_1d
 from sklearn.utils.metadata_routing import _routing_enabled
-from sklearn.utils.validation import _num_samples, check_consistent_length, validate_data
+from sklearn.utils.metaestimators import _safe_split
+from sklearn.utils.validation import (
+    _check_method_params,
+    _num_samples,
+    check_consistent_length,
+    validate_data,
+)
 
 from reweight.exceptions import WeightWarning
 
@@ -343,6 +349,88 @@ def unwrap_target(value: Any) -> Any:
             )
         return value[0]
     return value
+
+
+def count_rows(X: Any) -> int:
+    """Number of rows of anything that has rows.
+
+    Parameters
+    ----------
+    X : array-like, sparse matrix or data frame
+        Data.
+
+    Returns
+    -------
+    int
+    """
+    return _num_samples(X)
+
+
+def sample_weight_request(estimator: Any, method: str) -> bool | str | None:
+    """What an estimator asks of a router for `sample_weight`, with metadata routing on.
+
+    Parameters
+    ----------
+    estimator : estimator
+        The estimator itself; what it is made of is not looked at.
+    method : str
+        Name of the method, such as "fit".
+
+    Returns
+    -------
+    bool, str or None
+        The request or alias; None for a request that nobody has set, and False
+        also for a method that does not take weights.
+    """
+    if isinstance(estimator, type) or not hasattr(estimator, "_get_metadata_request"):
+        return False
+    requests = getattr(estimator._get_metadata_request(), method).requests
+    return requests.get("sample_weight", False)
+
+
+def take_rows(
+    estimator: Any, X: Any, y: Any, rows: NDArray[np.intp], columns: NDArray[np.intp] | None = None
+) -> tuple[Any, Any]:
+    """Some rows of the data, in the container that they came in.
+
+    Parameters
+    ----------
+    estimator : estimator
+        What the rows are for: a precomputed kernel is also cut by columns.
+    X : array-like, sparse matrix or data frame
+        Features, or a square kernel matrix.
+    y : array-like or None
+        Targets.
+    rows : ndarray of int
+        Rows to take.
+    columns : ndarray of int, default=None
+        Rows that the estimator was fitted on, if those are others.
+
+    Returns
+    -------
+    X : array-like, sparse matrix or data frame
+    y : array-like or None
+    """
+    return _safe_split(estimator, X, y, rows, columns)
+
+
+def take_metadata(X: Any, params: dict[str, Any], rows: NDArray[np.intp]) -> dict[str, Any]:
+    """Metadata of some rows: what is as long as X is cut, the rest passes whole.
+
+    Parameters
+    ----------
+    X : array-like
+        Data with all rows.
+    params : dict
+        Metadata by name.
+    rows : ndarray of int
+        Rows to take.
+
+    Returns
+    -------
+    dict
+    """
+    return _check_method_params(X, params, rows)
 
 
 def warn_weights(message: str) -> None:
