@@ -7,19 +7,25 @@ from reweight import __version__
 
 if TYPE_CHECKING:
     from causal.balancing.cbps import CBPS
+    from causal.balancing.energy import EnergyBalancing
     from causal.balancing.entropy import EntropyBalancing
+    from causal.balancing.kernel import KernelBalancing
     from causal.balancing.propensity import PropensityWeighting
     from causal.balancing.stable import StableBalancing
     from causal.balancing.tilting import InverseProbabilityTilting
     from causal.datasets.kang_schafer import make_kang_schafer
     from causal.datasets.lalonde import load_lalonde
+    from causal.effects.weighted_effect import WeightedEffect
 
 _PUBLIC = {
     "CBPS": "causal.balancing.cbps",
+    "EnergyBalancing": "causal.balancing.energy",
     "EntropyBalancing": "causal.balancing.entropy",
     "InverseProbabilityTilting": "causal.balancing.tilting",
+    "KernelBalancing": "causal.balancing.kernel",
     "PropensityWeighting": "causal.balancing.propensity",
     "StableBalancing": "causal.balancing.stable",
+    "WeightedEffect": "causal.effects.weighted_effect",
     "load_lalonde": "causal.datasets.lalonde",
     "make_kang_schafer": "causal.datasets.kang_schafer",
 }

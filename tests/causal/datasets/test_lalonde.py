@@ -65,7 +65,8 @@ def test_arrays_and_tuples_hold_the_same_numbers():
 
 
 def test_each_call_gives_a_fresh_copy():
-    load_lalonde().data.iloc[0, 0] = -1
+    study = load_lalonde()
+    study.data.loc[0, "age"] = -1
     assert load_lalonde().data.iloc[0, 0] == 37
 
 
