@@ -93,9 +93,9 @@ class WeightedEffect(MetaEstimatorMixin, BaseEstimator):
     n_resamples : int, default=500
         Number of bootstrap resamples or subsamples.
     cv : int, cross-validation generator or iterable, default=None
-        Cross-fitting of the outcome models; an int stratifies by treatment and
-        keeps groups whole. None fits and predicts on the same rows, which suits
-        outcome models with few parameters.
+        Cross-fitting of the outcome models, of no account without them; an int
+        stratifies by treatment and keeps groups whole. None fits and predicts
+        on the same rows, which suits outcome models with few parameters.
     n_jobs : int, default=None
         Number of jobs over resamples, or over folds. It does not change the
         result.
