@@ -21,14 +21,16 @@ class MomentBasis:
         Highest power of each covariate.
     interactions : bool
         Whether to add the products of all pairs.
-    basis : callable, transformer or None
+    featurizer : callable, transformer or None
         Replaces powers and products: X -> array of shape (n, m).
     """
 
-    def __init__(self, moments: int = 1, interactions: bool = False, basis: Any = None) -> None:
+    def __init__(
+        self, moments: int = 1, interactions: bool = False, featurizer: Any = None
+    ) -> None:
         self.moments = moments
         self.interactions = interactions
-        self.basis = basis
+        self.featurizer = featurizer
 
     def fit(
         self, X: NDArray[np.float64], weight: NDArray[np.float64], names: Any = None
@@ -50,12 +52,12 @@ class MomentBasis:
     def fit_center(self, center: NDArray, names: list[str], X: NDArray) -> "MomentBasis":
         """Take the centre as given; `X` only teaches a user's transformer."""
         self.center_ = center
-        self.basis_ = self.basis
-        if hasattr(self.basis, "transform"):
-            self.basis_ = clone(self.basis).fit(X)
-        if self.basis is not None:
+        self.featurizer_ = self.featurizer
+        if hasattr(self.featurizer, "transform"):
+            self.featurizer_ = clone(self.featurizer).fit(X)
+        if self.featurizer is not None:
             width = self.transform(X[:1]).shape[1]
-            named = getattr(self.basis_, "get_feature_names_out", None)
+            named = getattr(self.featurizer_, "get_feature_names_out", None)
             self.names_ = list(named()) if named else [f"b{j}" for j in range(width)]
             return self
         powers = [f"{v}^{k}" for k in range(2, self.moments + 1) for v in names]
@@ -76,15 +78,15 @@ class MomentBasis:
         ndarray of shape (n, m)
             `X` itself when only first moments are balanced.
         """
-        if self.basis is not None:
-            apply = getattr(self.basis_, "transform", self.basis_)
+        if self.featurizer is not None:
+            apply = getattr(self.featurizer_, "transform", self.featurizer_)
             values = apply(X)
             values = values.toarray() if hasattr(values, "toarray") else np.asarray(values)
             values = values.astype(np.float64, copy=False)
             if values.ndim != 2 or len(values) != len(X) or not np.isfinite(values).all():
                 raise ValueError(
-                    f"basis returned an array of shape {values.shape} for {len(X)} rows, or values "
-                    "that are not finite; it must return one finite row per row of X"
+                    f"featurizer returned an array of shape {values.shape} for {len(X)} rows, or "
+                    "values that are not finite; it must return one finite row per row of X"
                 )
             return values
         if self.moments == 1 and not self.interactions:

@@ -67,7 +67,7 @@ class _Design:
 
 @dataclass
 class _MomentPass:
-    """Per arm: rows, sum of s, of s^2, weighted mean and variance of the functions."""
+    """Per arm: rows, sum of s, weighted mean and sum of squares of the functions."""
 
     design: _Design
 
@@ -82,8 +82,7 @@ class _MomentPass:
             w = s[rows]
             mean = w @ A[rows] / w.sum()
             square = w @ (A[rows] - mean) ** 2
-            binary = ((A[rows] == 0) | (A[rows] == 1)).all(axis=0)
-            parts.append(((codes == arm).sum(), w.sum(), w @ w, mean, square, binary))
+            parts.append(((codes == arm).sum(), w.sum(), mean, square))
         return parts
 
 
@@ -145,10 +144,10 @@ def fit_dual_chunks(
     DualBalancer
     """
     owner = type(estimator).__name__
-    if hasattr(estimator.basis, "fit"):
+    if hasattr(estimator.featurizer, "fit"):
         raise ValueError(
-            f"{owner}: fit_chunks cannot fit the transformer given as basis; pass a function, or "
-            "transform the chunks beforehand"
+            f"{owner}: fit_chunks cannot fit the transformer given as featurizer; pass a "
+            "function, or transform the chunks beforehand"
         )
     design = _first_pass(estimator, chunks, n_jobs)
     counts = _second_pass(design, chunks, n_jobs)
@@ -190,7 +189,7 @@ def _first_pass(estimator: Any, chunks: Any, n_jobs: int | None) -> _Design:
     if first_names is not None:
         estimator.feature_names_in_ = first_names
     names = [f"x{j}" for j in range(sample.shape[1])] if first_names is None else list(first_names)
-    basis = MomentBasis(estimator.moments, estimator.interactions, estimator.basis)
+    basis = MomentBasis(estimator.moments, estimator.interactions, estimator.featurizer)
     basis.fit_center(total / weight, names, sample)
     return _Design(clone(estimator), classes, basis, estimator.estimand)
 
@@ -203,11 +202,11 @@ def _second_pass(design: _Design, chunks: Any, n_jobs: int | None) -> list[int]:
     if None in arms:
         raise ValueError("fit_chunks: an arm has no row of positive weight in any chunk")
     design.totals = np.array([arm[1] for arm in arms])
-    variances = [_variance(arm) for arm in arms]
+    variances = [square / weight for _, weight, _, square in arms]
     share = {"ATT": [0.0, 1.0], "ATC": [1.0, 0.0]}.get(
         design.estimand, design.totals / design.totals.sum()
     )
-    mean = share[0] * arms[0][3] + share[1] * arms[1][3]
+    mean = share[0] * arms[0][2] + share[1] * arms[1][2]
     used = {"ATT": [variances[1]], "ATC": [variances[0]]}.get(design.estimand, variances)
     design.target = BalanceTarget(mean, nonzero_scale(np.sqrt(np.mean(used, axis=0))))
     return [int(arm[0]) for arm in arms]
@@ -218,16 +217,10 @@ def _pool(a: Any, b: Any) -> Any:
     if a is None or b is None:
         return b if a is None else a
     weight = a[1] + b[1]
-    shift = b[3] - a[3]
-    mean = a[3] + shift * b[1] / weight
-    square = a[4] + b[4] + shift**2 * a[1] * b[1] / weight
-    return a[0] + b[0], weight, a[2] + b[2], mean, square, a[5] & b[5]
-
-
-def _variance(arm: Any) -> NDArray[np.float64]:
-    _, weight, squares, mean, square, binary = arm
-    unbiased = square / weight / max(1.0 - squares / weight**2, np.finfo(float).tiny)
-    return np.where(binary, mean * (1 - mean), unbiased)
+    shift = b[2] - a[2]
+    mean = a[2] + shift * b[1] / weight
+    square = a[3] + b[3] + shift**2 * a[1] * b[1] / weight
+    return a[0] + b[0], weight, mean, square
 
 
 def _arm_chunks(design: _Design, arm: int, chunks: Any) -> Any:
@@ -249,3 +242,4 @@ def _last_pass(estimator: Any, design: _Design, chunks: Any, n_jobs: int | None)
     means = {arm: sums[arm] / values.sum() for arm, values in raw.items()}
     estimator.max_imbalance_ = float(max(np.abs(mean).max() for mean in means.values()))
     estimator._finish_rows(weights, codes)
+    estimator.propensity_ = None

@@ -81,6 +81,7 @@ def solve_arm(
     tol: float,
     max_iter: int,
     on_infeasible: str,
+    remedy: str = "pass max_smd={:g} or on_infeasible='relax', or change the estimand",
     n_jobs: int | None = None,
 ) -> DualFit:
     """Solve one arm; when its means cannot be met, raise or relax and say so.
@@ -103,6 +104,8 @@ def solve_arm(
         Rows in the arm.
     on_infeasible : {"raise", "relax", "warn"}
         What to do when `max_smd` cannot be met.
+    remedy : str
+        End of the error message, with a place for a tolerance that can be met.
 
     Returns
     -------
@@ -130,7 +133,7 @@ def solve_arm(
         n_columns=len(names),
         n_rows=n_rows,
         on_infeasible=on_infeasible,
-        remedy="pass max_smd={:g} or on_infeasible='relax', or change the estimand",
+        remedy=remedy,
     )
 
 
@@ -255,8 +258,7 @@ def dual_equations(
     for arm, rows, base in arms.problems():
         dual = duals[arm]
         box = (alpha == 0) & (tolerance[arm] > 0)
-        # A redundant exact column has theta zero too; dropping its equation changes nothing.
-        active = dual[1:] != 0
+        active = ~box | (dual[1:] != 0)
         design = np.column_stack([np.ones(n), C[:, active]])
         q = np.zeros(n)
         q[rows] = base

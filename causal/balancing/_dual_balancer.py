@@ -20,7 +20,7 @@ class DualBalancer(BalancingWeighter):
     """Balances moments of each arm through `divergence_dual`."""
 
     def _fit_arms(self, arms: Arms, divergence: str, max_smd: float) -> "DualBalancer":
-        basis = MomentBasis(self.moments, self.interactions, self.basis)
+        basis = MomentBasis(self.moments, self.interactions, self.featurizer)
         self._basis = basis.fit(
             arms.X, arms.sample_weight, getattr(self, "feature_names_in_", None)
         )
@@ -34,8 +34,8 @@ class DualBalancer(BalancingWeighter):
         self._store_fits(fits, divergence)
         self._finish(arms, raw)
         self.max_imbalance_ = self._imbalance(A, arms, self.raw_weights_)
-        if divergence == "kl" and arms.estimand != "ATE":
-            self.propensity_ = self._implied_propensity(A, arms)
+        implied = divergence == "kl" and arms.estimand != "ATE"
+        self.propensity_ = self._implied_propensity(A, arms) if implied else None
         return self
 
     def _implied_propensity(self, A: NDArray[np.float64], arms: Arms) -> NDArray[np.float64]:

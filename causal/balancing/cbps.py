@@ -82,6 +82,8 @@ class CBPS(BalancingWeighter):
         over-identifying restrictions.
     j_pvalue_ : float
         Its p-value by the chi-square distribution; NaN when just-identified.
+    raw_weights_ : ndarray of shape (n_samples,)
+        The same as `weights_`.
     ess_ : ndarray of shape (2,)
         Effective sample size of the controls and of the treated.
     classes_ : ndarray of shape (2,)
@@ -92,6 +94,8 @@ class CBPS(BalancingWeighter):
         Largest residual of the optimality conditions.
     solver_result_ : SolverResult
         Of the fit.
+    solver_results_ : dict of SolverResult
+        The same, by the label of the treated.
     converged_ : bool
         Whether the fit met `tol`.
     n_iter_ : int
@@ -247,6 +251,7 @@ class CBPS(BalancingWeighter):
             tol=self.tol,
             max_iter=self.max_iter,
             on_infeasible="raise",
+            remedy="use EntropyBalancing with max_smd={:g}, or change the estimand",
         )
         nu, theta = fit.result.dual[0], fit.result.dual[1:]
         odds = np.log(moments.s[~rows].sum() / moments.s[rows].sum())

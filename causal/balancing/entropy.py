@@ -33,7 +33,7 @@ class EntropyBalancing(DualBalancer):
         Highest power of each covariate that is balanced.
     interactions : bool, default=False
         Whether products of all pairs of covariates are balanced.
-    basis : callable or transformer, default=None
+    featurizer : callable or transformer, default=None
         Functions of the covariates to balance in place of `moments` and
         `interactions`: X -> array of shape (n_samples, m).
     divergence : {"kl", "chi2", "chi2_signed", "el"}, default="kl"
@@ -67,9 +67,9 @@ class EntropyBalancing(DualBalancer):
         By label of each weighted arm: the coefficients of the balanced
         functions in the log-linear (or linear) weight model, in the units of
         the columns.
-    propensity_ : ndarray of shape (n_samples,)
-        The logistic propensity that the weights imply; only with "kl" for the
-        ATT and the ATC (with base weights: relative to theirs).
+    propensity_ : ndarray of shape (n_samples,) or None
+        The logistic propensity that the weights imply: with "kl", for the ATT
+        and the ATC, in memory (with base weights: relative to theirs).
     max_imbalance_ : float
         Largest absolute standardised mean difference left.
     relaxed_max_smd_ : float or None
@@ -79,7 +79,9 @@ class EntropyBalancing(DualBalancer):
     optimality_gap_ : float
         Largest residual of the optimality conditions over the arms.
     solver_result_ : SolverResult
-        Of the arm with the largest residual; `solver_results_` has all, by label.
+        Of the arm with the largest residual.
+    solver_results_ : dict of SolverResult
+        By label of each weighted arm.
     converged_ : bool
         Whether every arm met `tol`.
     n_iter_ : int
@@ -113,7 +115,7 @@ class EntropyBalancing(DualBalancer):
         "estimand": [StrOptions({"ATE", "ATT", "ATC"})],
         "moments": [Interval(Integral, 1, None, closed="left")],
         "interactions": ["boolean"],
-        "basis": [None, callable, HasMethods(["fit", "transform"])],
+        "featurizer": [None, callable, HasMethods(["fit", "transform"])],
         "divergence": [StrOptions({"kl", "chi2", "chi2_signed", "el"})],
         "max_smd": [Interval(Real, 0, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="neither")],
@@ -128,7 +130,7 @@ class EntropyBalancing(DualBalancer):
         *,
         moments: int = 1,
         interactions: bool = False,
-        basis: Any = None,
+        featurizer: Any = None,
         divergence: str = "kl",
         max_smd: float = 0.0,
         tol: float = 1e-8,
@@ -139,7 +141,7 @@ class EntropyBalancing(DualBalancer):
         self.estimand = estimand
         self.moments = moments
         self.interactions = interactions
-        self.basis = basis
+        self.featurizer = featurizer
         self.divergence = divergence
         self.max_smd = max_smd
         self.tol = tol
@@ -208,7 +210,7 @@ class EntropyBalancing(DualBalancer):
         InfeasibleError
             If the means cannot be met and `on_infeasible="raise"`.
         ValueError
-            If a `basis` that must be fitted is given, or the chunks disagree.
+            If a `featurizer` that must be fitted is given, or the chunks disagree.
         """
         self._validate_params()
         return fit_dual_chunks(self, chunks, self.divergence, self.max_smd, n_jobs)

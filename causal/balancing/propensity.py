@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from reweight.cross_fitting import cross_fit
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from causal._estimating_equations import EstimatingEquations
@@ -19,11 +20,15 @@ from causal.balancing._propensity import (
     tilting_slope,
     warn_if_separated,
 )
+from reweight.cross_fitting import cross_fit
 from reweight.solvers.logistic import logistic_mle
 from reweight.validation import validate_features, warn_weights
+from reweight.weighted_fit import weighted_fit
 
 ESTIMANDS = ("ATE", "ATT", "ATC", "ATO", "ATM", "ATOS", "ATEN")
 MUCH_CLIPPED = 0.05
+# What the built-in Newton fit computes, for cross-fitting.
+LOGISTIC = LogisticRegression(C=np.inf, tol=1e-8, max_iter=1000)
 
 
 class PropensityWeighting(BalancingWeighter):
@@ -54,12 +59,16 @@ class PropensityWeighting(BalancingWeighter):
         Propensities are moved into [propensity_clip, 1 - propensity_clip]
         after prediction; how many is counted in `n_clipped_`. None does not clip.
     cv : int, splitter or iterable, default=None
-        Cross-fit the propensity; use it (cv=5) for forests and boosting.
+        Cross-fit the propensity; use it (cv=5) for forests and boosting. New
+        rows are weighed by the classifier fitted on all rows.
     overlap_bound : float, default=0.1
         The bound a of "ATOS".
     scoring : {"smd", "mmd"}, default="smd"
         What `score` is the negative of: the largest absolute standardised
         mean difference, or the maximum mean discrepancy (Gaussian kernel).
+    random_state : int, RandomState instance or None, default=None
+        Shuffles the rows before an integer `cv` cuts them into folds; None
+        does not shuffle.
     n_jobs : int, default=None
         joblib workers over the folds of `cv`.
 
@@ -77,6 +86,8 @@ class PropensityWeighting(BalancingWeighter):
         Its intercept.
     n_clipped_ : int
         Propensities moved by `propensity_clip`.
+    raw_weights_ : ndarray of shape (n_samples,)
+        The same as `weights_`.
     ess_ : ndarray of shape (2,)
         Effective sample size of the controls and of the treated.
     classes_ : ndarray of shape (2,)
@@ -88,6 +99,8 @@ class PropensityWeighting(BalancingWeighter):
         Largest entry of the mean score of the built-in logistic regression.
     solver_result_ : SolverResult
         Of the built-in logistic regression.
+    solver_results_ : dict of SolverResult
+        The same, by the label of the treated.
     converged_ : bool
         Whether the built-in logistic regression converged.
     n_iter_ : int
@@ -122,6 +135,7 @@ class PropensityWeighting(BalancingWeighter):
         "cv": ["cv_object"],
         "overlap_bound": [Interval(Real, 0, 0.5, closed="left")],
         "scoring": [StrOptions({"smd", "mmd"})],
+        "random_state": ["random_state"],
         "n_jobs": [None, Integral],
     }
 
@@ -134,6 +148,7 @@ class PropensityWeighting(BalancingWeighter):
         cv: Any = None,
         overlap_bound: float = 0.1,
         scoring: str = "smd",
+        random_state: Any = None,
         n_jobs: int | None = None,
     ) -> None:
         self.estimator = estimator
@@ -142,6 +157,7 @@ class PropensityWeighting(BalancingWeighter):
         self.cv = cv
         self.overlap_bound = overlap_bound
         self.scoring = scoring
+        self.random_state = random_state
         self.n_jobs = n_jobs
 
     def fit(
@@ -176,7 +192,8 @@ class PropensityWeighting(BalancingWeighter):
             0 or 1 where the estimand divides by it.
         """
         arms = self._validate_arms(X, y, treatment, sample_weight)
-        fitted = self._fit_logistic(arms) if self.estimator is None else self._fit_estimator(arms)
+        built_in = self.estimator is None and self.cv is None
+        fitted = self._fit_logistic(arms) if built_in else self._fit_estimator(arms)
         self.propensity_, self.n_clipped_ = self._clip(fitted)
         self._clipped = self.propensity_ != fitted
         if self.n_clipped_ > MUCH_CLIPPED * len(fitted):
@@ -203,11 +220,6 @@ class PropensityWeighting(BalancingWeighter):
         return self
 
     def _fit_logistic(self, arms: Arms) -> NDArray[np.float64]:
-        if self.cv is not None:
-            raise ValueError(
-                "PropensityWeighting: cv is given but estimator is None; the built-in logistic "
-                "regression needs no cross-fitting, so leave cv=None or pass an estimator"
-            )
         self.estimator_ = None
         self._design = Design.of(arms.X, arms.sample_weight)
         Z = self._design(arms.X)
@@ -220,17 +232,30 @@ class PropensityWeighting(BalancingWeighter):
         return propensity_of(eta)
 
     def _fit_estimator(self, arms: Arms) -> NDArray[np.float64]:
-        weighted = {"sample_weight": arms.sample_weight}
+        """Propensities by the user's classifier, out of fold with `cv`."""
+        estimator = clone(self.estimator) if self.estimator is not None else LOGISTIC
+        # Equal weights are left out, so that classifiers without weights can serve.
+        s = arms.sample_weight if np.ptp(arms.sample_weight) > 0 else None
+        owner = type(self).__name__
+        self.estimator_ = weighted_fit(clone(estimator), arms.X, arms.codes, s, owner=owner)
+        if self.cv is None:
+            return self.estimator_.predict_proba(arms.X)[:, 1]
         crossed = cross_fit(
-            self.estimator,
+            estimator,
             arms.X,
             arms.codes,
             cv=self.cv,
             method="predict_proba",
+            sample_weight=s,
+            random_state=self.random_state,
             n_jobs=self.n_jobs,
-            **weighted,
         )
-        return crossed
+        if len(crossed.missing_rows):
+            raise ValueError(
+                f"{owner}: cv leaves {len(crossed.missing_rows)} rows out of every test fold, so "
+                "they get no propensity; pass folds that cover all rows"
+            )
+        return crossed.predictions[:, 1]
 
     def _clip(self, e: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
         if self.propensity_clip is None:

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from reweight.resampling import resample_weights
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
@@ -16,6 +15,7 @@ from causal.balancing._chunked import fit_dual_chunks
 from causal.balancing._dual import BalanceTarget
 from causal.balancing._dual_balancer import DualBalancer
 from reweight.exceptions import InfeasibleError
+from reweight.resampling import resample_weights
 from reweight.solvers.divergence_dual import divergence_dual
 
 TOLERANCES = (0.0, 1e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1)
@@ -47,7 +47,7 @@ class StableBalancing(DualBalancer):
         Highest power of each covariate that is balanced.
     interactions : bool, default=False
         Whether products of all pairs of covariates are balanced.
-    basis : callable or transformer, default=None
+    featurizer : callable or transformer, default=None
         Functions of the covariates to balance in place of `moments` and
         `interactions`: X -> array of shape (n_samples, m).
     n_resamples : int, default=200
@@ -74,8 +74,10 @@ class StableBalancing(DualBalancer):
         The same, possibly negative.
     max_smd_ : float
         The tolerance used.
-    max_smd_scores_ : dict
+    max_smd_scores_ : dict or None
         With "auto": mean imbalance of the resamples by tolerance.
+    propensity_ : None
+        These weights imply no propensity.
     ess_ : ndarray of shape (2,)
         Effective sample size of the controls and of the treated.
     classes_ : ndarray of shape (2,)
@@ -92,7 +94,9 @@ class StableBalancing(DualBalancer):
     optimality_gap_ : float
         Largest residual of the optimality conditions over the arms.
     solver_result_ : SolverResult
-        Of the arm with the largest residual; `solver_results_` has all, by label.
+        Of the arm with the largest residual.
+    solver_results_ : dict of SolverResult
+        By label of each weighted arm.
     converged_ : bool
         Whether every arm met `tol`.
     n_iter_ : int
@@ -126,7 +130,7 @@ class StableBalancing(DualBalancer):
         "nonnegative": ["boolean"],
         "moments": [Interval(Integral, 1, None, closed="left")],
         "interactions": ["boolean"],
-        "basis": [None, callable, HasMethods(["fit", "transform"])],
+        "featurizer": [None, callable, HasMethods(["fit", "transform"])],
         "n_resamples": [Interval(Integral, 2, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="neither")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -143,7 +147,7 @@ class StableBalancing(DualBalancer):
         nonnegative: bool = True,
         moments: int = 1,
         interactions: bool = False,
-        basis: Any = None,
+        featurizer: Any = None,
         n_resamples: int = 200,
         tol: float = 1e-8,
         max_iter: int = 200,
@@ -156,7 +160,7 @@ class StableBalancing(DualBalancer):
         self.nonnegative = nonnegative
         self.moments = moments
         self.interactions = interactions
-        self.basis = basis
+        self.featurizer = featurizer
         self.n_resamples = n_resamples
         self.tol = tol
         self.max_iter = max_iter
@@ -204,7 +208,9 @@ class StableBalancing(DualBalancer):
             If the input is not two arms of finite numbers.
         """
         arms = self._validate_arms(X, y, treatment, sample_weight, base_weight)
-        self.max_smd_ = self._choose_tolerance(arms) if self.max_smd == "auto" else self.max_smd
+        self.max_smd_, self.max_smd_scores_ = self.max_smd, None
+        if self.max_smd == "auto":
+            self.max_smd_ = self._choose_tolerance(arms)
         return self._fit_arms(arms, self._divergence_name, self.max_smd_)
 
     def fit_chunks(self, chunks: Any, *, n_jobs: int | None = None) -> "StableBalancing":
@@ -230,7 +236,7 @@ class StableBalancing(DualBalancer):
         InfeasibleError
             If the means cannot be met and `on_infeasible="raise"`.
         ValueError
-            If `max_smd="auto"`, a `basis` that must be fitted is given, or the
+            If `max_smd="auto"`, a `featurizer` that must be fitted is given, or the
             chunks disagree.
         """
         self._validate_params()
@@ -239,12 +245,12 @@ class StableBalancing(DualBalancer):
                 "StableBalancing: max_smd='auto' resamples rows in memory; choose it by fit on a "
                 "sample of the rows and pass the number to fit_chunks"
             )
-        self.max_smd_ = self.max_smd
+        self.max_smd_, self.max_smd_scores_ = self.max_smd, None
         return fit_dual_chunks(self, chunks, self._divergence_name, self.max_smd, n_jobs)
 
     def _choose_tolerance(self, arms: Arms) -> float:
         """The tolerance whose weights balance bootstrap resamples best; no outcome is seen."""
-        basis = MomentBasis(self.moments, self.interactions, self.basis)
+        basis = MomentBasis(self.moments, self.interactions, self.featurizer)
         A = basis.fit(arms.X, arms.sample_weight).transform(arms.X)
         target = BalanceTarget.of(A, arms)
         # Every tolerance sees the same resamples, so that scores differ by the weights alone.

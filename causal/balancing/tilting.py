@@ -37,13 +37,16 @@ class InverseProbabilityTilting(BalancingWeighter):
         Highest power of each covariate that is balanced.
     interactions : bool, default=False
         Whether products of all pairs of covariates are balanced.
-    basis : callable or transformer, default=None
+    featurizer : callable or transformer, default=None
         Functions of the covariates to balance in place of `moments` and
         `interactions`: X -> array of shape (n_samples, m).
     tol : float, default=1e-8
         Largest residual of the optimality conditions in standard units.
     max_iter : int, default=200
         Largest number of Newton steps per arm.
+    on_infeasible : {"raise", "relax", "warn"}, default="raise"
+        When the means cannot be met: raise `InfeasibleError`, or balance to
+        1.05 times the smallest feasible tolerance, with or without a warning.
     scoring : {"smd", "mmd"}, default="smd"
         What `score` is the negative of: the largest absolute standardised
         mean difference, or the maximum mean discrepancy (Gaussian kernel).
@@ -55,16 +58,22 @@ class InverseProbabilityTilting(BalancingWeighter):
     dual_coef_ : dict
         By label of each weighted arm: slopes of the log-odds of being in the
         other arm, in the units of the balanced columns.
+    raw_weights_ : ndarray of shape (n_samples,)
+        The same as `weights_`.
     ess_ : ndarray of shape (2,)
         Effective sample size of the controls and of the treated.
     classes_ : ndarray of shape (2,)
         Label of the controls, label of the treated.
+    relaxed_max_smd_ : float or None
+        The tolerance used where the means could not be met.
     max_imbalance_ : float
         Largest absolute standardised mean difference left.
     optimality_gap_ : float
         Largest residual of the optimality conditions over the arms.
     solver_result_ : SolverResult
-        Of the arm with the largest residual; `solver_results_` has all, by label.
+        Of the arm with the largest residual.
+    solver_results_ : dict of SolverResult
+        By label of each weighted arm.
     converged_ : bool
         Whether every arm met `tol`.
     n_iter_ : int
@@ -95,9 +104,10 @@ class InverseProbabilityTilting(BalancingWeighter):
         "estimand": [StrOptions({"ATE", "ATT", "ATC"})],
         "moments": [Interval(Integral, 1, None, closed="left")],
         "interactions": ["boolean"],
-        "basis": [None, callable, HasMethods(["fit", "transform"])],
+        "featurizer": [None, callable, HasMethods(["fit", "transform"])],
         "tol": [Interval(Real, 0, None, closed="neither")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "on_infeasible": [StrOptions({"raise", "relax", "warn"})],
         "scoring": [StrOptions({"smd", "mmd"})],
     }
 
@@ -107,17 +117,19 @@ class InverseProbabilityTilting(BalancingWeighter):
         *,
         moments: int = 1,
         interactions: bool = False,
-        basis: Any = None,
+        featurizer: Any = None,
         tol: float = 1e-8,
         max_iter: int = 200,
+        on_infeasible: str = "raise",
         scoring: str = "smd",
     ) -> None:
         self.estimand = estimand
         self.moments = moments
         self.interactions = interactions
-        self.basis = basis
+        self.featurizer = featurizer
         self.tol = tol
         self.max_iter = max_iter
+        self.on_infeasible = on_infeasible
         self.scoring = scoring
 
     def fit(
@@ -153,12 +165,12 @@ class InverseProbabilityTilting(BalancingWeighter):
             If the input is not two arms of finite numbers.
         """
         arms = self._validate_arms(X, y, treatment, sample_weight)
-        basis = MomentBasis(self.moments, self.interactions, self.basis)
+        basis = MomentBasis(self.moments, self.interactions, self.featurizer)
         names = getattr(self, "feature_names_in_", None)
         self._basis = basis.fit(arms.X, arms.sample_weight, names)
         A = self._basis.transform(arms.X)
         self._targets, self._duals, results, raw = {}, {}, {}, {}
-        self._odds = {}
+        self._odds, self._tolerances = {}, {}
         for arm, rows, base in arms.problems():
             self._targets[arm] = target = self._other_arm(A, arms, arm)
             fit = solve_arm(
@@ -172,14 +184,17 @@ class InverseProbabilityTilting(BalancingWeighter):
                 n_rows=int(rows.sum()),
                 tol=self.tol,
                 max_iter=self.max_iter,
-                on_infeasible="raise",
+                on_infeasible=self.on_infeasible,
+                remedy="set on_infeasible='relax' (to {:g} sd), or change the estimand",
             )
             s = arms.sample_weight
             self._odds[arm] = s[~rows].sum() / s[rows].sum()
             self._duals[arm], results[arm] = fit.result.dual, fit.result
+            self._tolerances[arm] = fit.tolerance
             added = fit.result.x * s[~rows].sum()
             raw[arm] = s[rows] + added if self.estimand == "ATE" else added
         self._store_results(results)
+        self.relaxed_max_smd_ = max(self._tolerances.values()) or None
         self.dual_coef_ = {
             self.classes_[arm]: dual[1:] / self._targets[arm].scale
             for arm, dual in self._duals.items()
@@ -215,12 +230,16 @@ class InverseProbabilityTilting(BalancingWeighter):
         A, s = self._basis.transform(arms.X), arms.sample_weight
         moments, derivatives, blocks = [], [], []
         for arm, rows, _ in arms.problems():
-            C = self._targets[arm].rows(A)
-            design = np.column_stack([np.ones(len(C)), C])
+            C, theta = self._targets[arm].rows(A), self._duals[arm][1:]
             odds = self._odds[arm] * relative_weights(C[rows], self._duals[arm], "kl")
-            added = np.zeros(len(C))
+            # Where means were relaxed, only the columns at their bound have an equation.
+            active = (theta != 0) | (self._tolerances[arm] == 0)
+            design = np.column_stack([np.ones(len(C)), C[:, active]])
+            added, other = np.zeros(len(C)), np.where(rows, 0.0, s)
             added[rows] = s[rows] * odds
-            moments.append(design * (added - np.where(rows, 0.0, s))[:, None])
+            psi = design * (added - other)[:, None]
+            psi[:, 1:] += np.outer(other, self._tolerances[arm] * np.sign(theta[active]))
+            moments.append(psi)
             derivatives.append(design * (self._arm_scales[arm] * added)[:, None])
             blocks.append((design * added[:, None]).T @ design)
         return EstimatingEquations(np.hstack(moments), block_diag(*blocks), np.hstack(derivatives))

@@ -7,12 +7,9 @@ from reweight.kernels.chunks import row_slices
 
 
 def weighted_mean_variance(
-    A: NDArray[np.float64], w: NDArray[np.float64]
+    A: NDArray[np.float64], w: NDArray[np.float64], *, unbiased: bool = False
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Weighted mean and unbiased weighted variance of each column.
-
-    The variance is sum w (x - m)^2 / (1 - sum w^2) with weights that sum to
-    one; for a column of zeros and ones it is p (1 - p).
+    """Weighted mean and variance of each column.
 
     Parameters
     ----------
@@ -20,6 +17,10 @@ def weighted_mean_variance(
         Columns.
     w : ndarray of shape (n,)
         Non-negative weights on any scale; rows of weight zero do not count.
+    unbiased : bool, default=False
+        False gives the population variance, in which a weight of k counts as
+        k rows; True divides it by 1 - sum w^2, weights summing to one, except
+        in columns of zeros and ones, whose variance is p (1 - p).
 
     Returns
     -------
@@ -28,22 +29,26 @@ def weighted_mean_variance(
     Examples
     --------
     >>> import numpy as np
-    >>> mean, variance = weighted_mean_variance(np.array([[1.0], [3.0]]), np.ones(2))
-    >>> mean, variance
+    >>> A = np.array([[1.0], [3.0]])
+    >>> weighted_mean_variance(A, np.ones(2))
+    (array([2.]), array([1.]))
+    >>> weighted_mean_variance(A, np.ones(2), unbiased=True)
     (array([2.]), array([2.]))
     """
     w = w / w.sum()
     mean = w @ A
-    square = np.zeros(A.shape[1])
+    variance = np.zeros(A.shape[1])
     binary = np.ones(A.shape[1], dtype=bool)
     for rows in row_slices(len(A)):
         block = A[rows]
-        square += w[rows] @ (block - mean) ** 2
-        if binary.any():
+        variance += w[rows] @ (block - mean) ** 2
+        if unbiased and binary.any():
             used = block[w[rows] > 0]
             binary &= ((used == 0) | (used == 1)).all(axis=0)
-    unbiased = square / max(1.0 - w @ w, np.finfo(float).tiny)
-    return mean, np.where(binary, mean * (1 - mean), unbiased)
+    if unbiased:
+        correction = max(1.0 - w @ w, np.finfo(float).tiny)
+        variance = np.where(binary, variance, variance / correction)
+    return mean, variance
 
 
 def standardized_scale(
@@ -52,7 +57,11 @@ def standardized_scale(
     sample_weight: NDArray[np.float64],
     estimand: str,
 ) -> NDArray[np.float64]:
-    """Denominator of standardised mean differences: what weighting must not change.
+    """Unit of mean differences: standard deviations that weighting does not change.
+
+    Population standard deviations, so that a sampling weight of k counts as k
+    rows; `balance_table` shows the unbiased ones of the field, which are larger
+    by a factor of about 1 + 1 / (2 n).
 
     Parameters
     ----------
@@ -76,7 +85,7 @@ def standardized_scale(
     >>> import numpy as np
     >>> A, treated = np.array([[0.0], [2.0], [0.0], [4.0]]), np.array([0, 0, 1, 1], dtype=bool)
     >>> standardized_scale(A, treated, np.ones(4), "ATC")
-    array([1.41421356])
+    array([1.])
     """
     arms = {"ATT": (True,), "ATC": (False,)}.get(estimand, (True, False))
     variances = [

@@ -39,9 +39,7 @@ ORDER_MATTERS = {}
 # {weighter: why a row of sample_weight k does not count as k rows}
 ROWS_DO_NOT_ADD = {}
 # Parameters with which it does, where only the defaults are in the way.
-ROWS_ADD_WITH = {
-    "StableBalancing": {"max_smd": 0.0},  # in standard deviations, whose unbiasing counts rows
-}
+ROWS_ADD_WITH = {}
 
 # Weights have mean one; optimisers stop at about 1e-8 in the units of their own problem.
 ATOL = 1e-5

@@ -7,9 +7,13 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.special import expit
 from sklearn.base import clone
-from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_predict
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier
 
 from causal import (
     CBPS,
@@ -186,7 +190,7 @@ def test_entropy_weights_imply_the_balancing_propensity(study, estimand):
     entropy = EntropyBalancing(estimand).fit(X, treatment, sample_weight=s)
     balancing = CBPS(estimand, over_identified=False).fit(X, treatment, sample_weight=s)
     assert_allclose(entropy.propensity_, balancing.propensity_, rtol=1e-8)
-    assert not hasattr(EntropyBalancing("ATE").fit(X, treatment), "propensity_")
+    assert EntropyBalancing("ATE").fit(X, treatment).propensity_ is None
 
 
 def test_the_logistic_family_differs_for_the_whole_sample(study):
@@ -374,9 +378,9 @@ def test_full_rank_one_hot_sets_do_not_fail(study):
     )
 
 
-def test_a_basis_replaces_the_moments(study):
+def test_a_featurizer_replaces_the_moments(study):
     X, treatment, _ = study
-    balancer = EntropyBalancing(basis=lambda X: np.column_stack([X, X[:, :1] ** 2])).fit(
+    balancer = EntropyBalancing(featurizer=lambda X: np.column_stack([X, X[:, :1] ** 2])).fit(
         X, treatment
     )
     w, treated = balancer.weights_, treatment == 1
@@ -546,3 +550,76 @@ def test_unseen_labels_cannot_be_weighed(study):
         balancer.predict_weights(X, treatment + 1)
     with pytest.raises(ValueError, match="depends on its arm"):
         balancer.predict_weights(X)
+
+
+def test_any_classifier_serves_and_can_be_cross_fitted(study):
+    X, treatment, s = study
+    forest = RandomForestClassifier(50, min_samples_leaf=10, random_state=0)
+    balancer = PropensityWeighting(forest, cv=5, estimand="ATT").fit(X, treatment, sample_weight=s)
+    held_out = cross_val_predict(
+        forest, X, treatment, cv=5, method="predict_proba", params={"sample_weight": s}
+    )[:, 1]
+    assert_allclose(balancer.propensity_, held_out, rtol=1e-12)
+    assert balancer.estimating_equations() is None
+    odds = s * held_out / (1 - held_out)
+    controls = treatment == 0
+    assert_allclose(balancer.weights_[controls], odds[controls] / odds[controls].mean(), rtol=1e-12)
+    neighbours = PropensityWeighting(KNeighborsClassifier(40)).fit(X, treatment)
+    assert neighbours.propensity_.shape == (240,)
+    with pytest.raises(ValueError, match="KNeighborsClassifier"):
+        PropensityWeighting(KNeighborsClassifier(40)).fit(X, treatment, sample_weight=s)
+
+
+def test_built_in_logistic_regression_is_that_of_scikit_learn_without_penalty(study):
+    X, treatment, s = study
+    ours = PropensityWeighting().fit(X, treatment, sample_weight=s)
+    theirs = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(X, treatment, s)
+    assert_allclose(ours.coef_, theirs.coef_[0], rtol=1e-5)
+    assert ours.intercept_ == pytest.approx(theirs.intercept_[0], rel=1e-4)
+    assert_allclose(ours.predict_propensity(X), theirs.predict_proba(X)[:, 1], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("estimand", "treated", "control"),
+    [
+        ("ATE", lambda e: 1 / e, lambda e: 1 / (1 - e)),
+        ("ATT", lambda e: np.ones_like(e), lambda e: e / (1 - e)),
+        ("ATC", lambda e: (1 - e) / e, lambda e: np.ones_like(e)),
+        ("ATO", lambda e: 1 - e, lambda e: e),
+        ("ATM", lambda e: np.minimum(e, 1 - e) / e, lambda e: np.minimum(e, 1 - e) / (1 - e)),
+        ("ATOS", lambda e: (abs(e - 0.5) < 0.4) / e, lambda e: (abs(e - 0.5) < 0.4) / (1 - e)),
+        (
+            "ATEN",
+            lambda e: -(e * np.log(e) + (1 - e) * np.log(1 - e)) / e,
+            lambda e: -(e * np.log(e) + (1 - e) * np.log(1 - e)) / (1 - e),
+        ),
+    ],
+)
+def test_propensity_weights_of_every_estimand(study, estimand, treated, control):
+    X, treatment, _ = study
+    balancer = PropensityWeighting(estimand=estimand).fit(4 * X, treatment)
+    e, is_treated = balancer.propensity_, treatment == 1
+    for rows, rule in ((is_treated, treated), (~is_treated, control)):
+        expected = rule(e[rows])
+        assert_allclose(balancer.weights_[rows], expected / expected.mean(), rtol=1e-10)
+
+
+def test_clipped_propensities_are_counted(study):
+    X, treatment, _ = study
+    plain = PropensityWeighting().fit(X, treatment)
+    outside = int(((plain.propensity_ < 0.3) | (plain.propensity_ > 0.7)).sum())
+    assert outside > 12
+    with pytest.warns(WeightWarning, match=f"{outside} of 240 propensities were clipped"):
+        clipped = PropensityWeighting(propensity_clip=0.3).fit(X, treatment)
+    assert clipped.n_clipped_ == outside
+    assert clipped.propensity_.min() == 0.3
+    assert clipped.predict_propensity(X).max() == 0.7
+
+
+def test_propensities_of_exactly_zero_or_one_are_refused(study):
+    X, treatment, _ = study
+    folds = [(np.arange(120, 240), np.arange(120)), (np.arange(120), np.arange(120, 240))]
+    with pytest.raises(ValueError, match=r"exactly 0 or 1 in \d+ rows.*propensity_clip"):
+        PropensityWeighting(DecisionTreeClassifier(random_state=0), cv=folds).fit(X, treatment)
+    with pytest.raises(ValueError, match="120 rows out of every test fold"):
+        PropensityWeighting(DecisionTreeClassifier(), cv=folds[:1]).fit(X, treatment)
