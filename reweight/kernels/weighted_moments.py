@@ -7,20 +7,16 @@ from reweight.kernels.chunks import row_slices
 
 
 def weighted_mean_variance(
-    A: NDArray[np.float64], w: NDArray[np.float64], *, unbiased: bool = False
+    A: NDArray[np.float64], w: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Weighted mean and variance of each column.
+    """Weighted mean and population variance of each column.
 
     Parameters
     ----------
     A : ndarray of shape (n, d)
         Columns.
     w : ndarray of shape (n,)
-        Non-negative weights on any scale; rows of weight zero do not count.
-    unbiased : bool, default=False
-        False gives the population variance, in which a weight of k counts as
-        k rows; True divides it by 1 - sum w^2, weights summing to one, except
-        in columns of zeros and ones, whose variance is p (1 - p).
+        Non-negative weights on any scale; a weight of k counts as k rows.
 
     Returns
     -------
@@ -29,25 +25,15 @@ def weighted_mean_variance(
     Examples
     --------
     >>> import numpy as np
-    >>> A = np.array([[1.0], [3.0]])
-    >>> weighted_mean_variance(A, np.ones(2))
+    >>> mean, variance = weighted_mean_variance(np.array([[1.0], [3.0]]), np.ones(2))
+    >>> mean, variance
     (array([2.]), array([1.]))
-    >>> weighted_mean_variance(A, np.ones(2), unbiased=True)
-    (array([2.]), array([2.]))
     """
     w = w / w.sum()
     mean = w @ A
     variance = np.zeros(A.shape[1])
-    binary = np.ones(A.shape[1], dtype=bool)
     for rows in row_slices(len(A)):
-        block = A[rows]
-        variance += w[rows] @ (block - mean) ** 2
-        if unbiased and binary.any():
-            used = block[w[rows] > 0]
-            binary &= ((used == 0) | (used == 1)).all(axis=0)
-    if unbiased:
-        correction = max(1.0 - w @ w, np.finfo(float).tiny)
-        variance = np.where(binary, variance, variance / correction)
+        variance += w[rows] @ (A[rows] - mean) ** 2
     return mean, variance
 
 

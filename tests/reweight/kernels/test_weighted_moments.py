@@ -33,18 +33,6 @@ def test_a_weight_of_k_counts_as_k_rows(rng):
     assert_allclose(weighted, (repeated.mean(axis=0), repeated.var(axis=0)))
 
 
-def test_unbiased_variance_with_equal_weights_is_the_sample_variance(rng):
-    A = rng.standard_normal((50, 2))
-    variance = weighted_mean_variance(A, np.full(50, 3.0), unbiased=True)[1]
-    assert_allclose(variance, A.var(axis=0, ddof=1))
-
-
-def test_binary_columns_have_the_variance_of_a_proportion():
-    x = np.array([[0.0], [1.0], [1.0], [7.0]])
-    w = np.array([1.0, 1.0, 1.0, 0.0])
-    assert_allclose(weighted_mean_variance(x, w, unbiased=True)[1], 2 / 9)
-
-
 def test_denominators_follow_the_estimand(rng):
     A = rng.standard_normal((60, 2)) * [1, 5]
     treated, s = rng.random(60) < 0.4, rng.random(60)
