@@ -96,7 +96,7 @@ def normalize_weights(
     labels, codes = check_groups(groups, weights.size)
     totals = np.bincount(codes, weights)
     if np.any(totals <= 0):
-        empty = labels[np.argmin(totals)]
+        empty = labels.tolist()[np.argmin(totals)]
         where = "" if groups is None else f" in group {empty!r}"
         raise ValueError(f"the weights{where} sum to zero; at least one must be positive")
     return weights * (np.bincount(codes) / totals)[codes]
