@@ -8,9 +8,11 @@ if TYPE_CHECKING:
     from reweight.cross_fitting import cross_fit
     from reweight.normalization import effective_sample_size, normalize_weights
     from reweight.resampling import resample_weights
+    from reweight.reweighted import Reweighted
     from reweight.solvers.result import SolverResult
 
 _PUBLIC = {
+    "Reweighted": "reweight.reweighted",
     "SolverResult": "reweight.solvers.result",
     "Weighter": "reweight.base",
     "cross_fit": "reweight.cross_fitting",

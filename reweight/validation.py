@@ -366,8 +366,8 @@ def count_rows(X: Any) -> int:
     return _num_samples(X)
 
 
-def sample_weight_request(estimator: Any, method: str) -> bool | str | None:
-    """What an estimator asks of a router for `sample_weight`, with metadata routing on.
+def metadata_requests(estimator: Any, method: str) -> dict[str, bool | str | None]:
+    """What an estimator asks of a router, with metadata routing on.
 
     Parameters
     ----------
@@ -378,14 +378,13 @@ def sample_weight_request(estimator: Any, method: str) -> bool | str | None:
 
     Returns
     -------
-    bool, str or None
-        The request or alias; None for a request that nobody has set, and False
-        also for a method that does not take weights.
+    dict
+        For each metadata that the method takes, the request or alias; None for
+        a request that nobody has set.
     """
     if isinstance(estimator, type) or not hasattr(estimator, "_get_metadata_request"):
-        return False
-    requests = getattr(estimator._get_metadata_request(), method).requests
-    return requests.get("sample_weight", False)
+        return {}
+    return dict(getattr(estimator._get_metadata_request(), method).requests)
 
 
 def take_rows(

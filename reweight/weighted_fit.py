@@ -8,7 +8,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
-from reweight.validation import routing_enabled, sample_weight_request
+from reweight.validation import metadata_requests, routing_enabled
 
 # What meta-estimators that hand on keywords call the estimators that they fit.
 INNER_NAMES = ("estimator", "regressor", "classifier", "base_estimator")
@@ -144,14 +144,14 @@ def _request_weights(estimator: Any, owner: str) -> None:
         _request_weights(estimator.steps[-1][1], owner)
         return
     if has_fit_parameter(estimator, "sample_weight"):
-        request = sample_weight_request(estimator, "fit")
-        if request is False and hasattr(estimator, "set_fit_request"):
+        requests = metadata_requests(estimator, "fit")
+        if requests.get("sample_weight") is False:
             raise ValueError(
                 f"{owner}: {type(estimator).__name__} refuses weights by "
                 "set_fit_request(sample_weight=False), and would silently be fitted without; "
                 "take that request back"
             )
-        if request is not False:
+        if "sample_weight" in requests:
             estimator.set_fit_request(sample_weight=True)
     for inner in _inner_estimators(estimator):
         _request_weights(inner, owner)
@@ -163,5 +163,82 @@ def _decline_weights(step: Any) -> None:
         return
     for part in (step, *step.get_params(deep=True).values()):
         for method in ("fit", "transform"):
-            if sample_weight_request(part, method) is None:
+            if metadata_requests(part, method).get("sample_weight", False) is None:
                 getattr(part, f"set_{method}_request")(sample_weight=False)
+
+
+def transform_front(pipeline: Pipeline, X: Any) -> Any:
+    """What the last step of a fitted pipeline gets to see of new rows.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        Fitted pipeline.
+    X : array-like of shape (n_samples, n_features)
+        Features.
+
+    Returns
+    -------
+    array-like of shape (n_samples, n_transformed_features)
+    """
+    for _, step in pipeline.steps[:-1]:
+        if step is not None and step != "passthrough":
+            X = step.transform(X)
+    return X
+
+
+def weighted_score(
+    estimator: Any, X: Any, y: Any, sample_weight: ArrayLike | None, *, owner: str
+) -> float:
+    """Score of a fitted estimator, or of the last step of a pipeline, with weights.
+
+    Parameters
+    ----------
+    estimator : estimator
+        What to score; a search is scored by its own scorer.
+    X : array-like of shape (n_samples, n_features)
+        Features.
+    y : array-like or None
+        Targets.
+    sample_weight : array-like of shape (n_samples,) or None
+        Weights; None scores without.
+    owner : str
+        Who is asking, for error messages.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If the score cannot be weighted.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LinearRegression
+    >>> from reweight.weighted_fit import weighted_score
+    >>> model = LinearRegression().fit([[0.0], [1.0]], [0.0, 1.0])
+    >>> weighted_score(model, [[2.0], [3.0], [4.0]], [2.0, 3.0, 9.0], [1, 1, 0], owner="Study")
+    1.0
+    """
+    if sample_weight is None:
+        return estimator.score(X, y)
+    if isinstance(estimator, FrozenEstimator):
+        return weighted_score(estimator.estimator, X, y, sample_weight, owner=owner)
+    if isinstance(estimator, Pipeline):
+        X = transform_front(estimator, X)
+        return weighted_score(estimator.steps[-1][1], X, y, sample_weight, owner=owner)
+    if hasattr(estimator, "best_estimator_"):
+        if estimator.scoring is None:
+            return weighted_score(estimator.best_estimator_, X, y, sample_weight, owner=owner)
+        scorer = estimator.scorer_
+        scorer = scorer[estimator.refit] if isinstance(scorer, dict) else scorer
+        return scorer(estimator.best_estimator_, X, y, sample_weight=sample_weight)
+    parameters = signature(estimator.score).parameters.values()
+    if not any(p.name == "sample_weight" or p.kind is p.VAR_KEYWORD for p in parameters):
+        raise ValueError(
+            f"{owner}: the score of {type(estimator).__name__} takes no sample_weight, so it "
+            "cannot be weighted; pass weighted_score=False, or use a scorer of your own"
+        )
+    return estimator.score(X, y, sample_weight=sample_weight)

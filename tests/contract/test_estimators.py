@@ -15,6 +15,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from numpydoc.docscrape import ClassDoc
 from sklearn.base import BaseEstimator, clone
+from sklearn.linear_model import LinearRegression
 from sklearn.utils import ClassifierTags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -27,6 +28,7 @@ from reweight.validation import check_sample_weight, validate_features
 
 # Arguments of estimators that cannot be built without.
 CONSTRUCTOR_ARGUMENTS = {
+    "Reweighted": lambda: {"estimator": LinearRegression(), "weighter": NormWeighter()},
     "WeightedEffect": lambda: {"weighter": causal.EntropyBalancing(on_infeasible="relax")},
 }
 # {estimator: {check: why scikit-learn's check does not apply}}
@@ -39,7 +41,11 @@ ORDER_MATTERS = {}
 # {weighter: why a row of sample_weight k does not count as k rows}
 ROWS_DO_NOT_ADD = {}
 # Parameters with which it does, where only the defaults are in the way.
-ROWS_ADD_WITH = {}
+ROWS_ADD_WITH = {
+    # The rule of the bandwidth counts neighbours, and without a ridge many weights match as well.
+    "DoubleKernelMeanMatching": {"bandwidth": 1.0, "alpha": 0.01},
+    "KernelMeanMatching": {"bandwidth": 1.0, "alpha": 0.01},
+}
 
 # Weights have mean one; optimisers stop at about 1e-8 in the units of their own problem.
 ATOL = 1e-5
