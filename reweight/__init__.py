@@ -6,19 +6,34 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from reweight.base import Weighter
     from reweight.cross_fitting import cross_fit
+    from reweight.diagnostics.balance_table import balance_table
+    from reweight.diagnostics.distances import domain_auc, energy_distance, mmd, weighted_ks
+    from reweight.diagnostics.plots import (
+        love_plot,
+        mirrored_propensity_histogram,
+        weight_histogram,
+    )
+    from reweight.diagnostics.weight_report import weight_report
     from reweight.normalization import effective_sample_size, normalize_weights
     from reweight.resampling import resample_weights
-    from reweight.reweighted import Reweighted
     from reweight.solvers.result import SolverResult
 
 _PUBLIC = {
-    "Reweighted": "reweight.reweighted",
     "SolverResult": "reweight.solvers.result",
     "Weighter": "reweight.base",
+    "balance_table": "reweight.diagnostics.balance_table",
     "cross_fit": "reweight.cross_fitting",
+    "domain_auc": "reweight.diagnostics.distances",
     "effective_sample_size": "reweight.normalization",
+    "energy_distance": "reweight.diagnostics.distances",
+    "love_plot": "reweight.diagnostics.plots",
+    "mirrored_propensity_histogram": "reweight.diagnostics.plots",
+    "mmd": "reweight.diagnostics.distances",
     "normalize_weights": "reweight.normalization",
     "resample_weights": "reweight.resampling",
+    "weight_histogram": "reweight.diagnostics.plots",
+    "weight_report": "reweight.diagnostics.weight_report",
+    "weighted_ks": "reweight.diagnostics.distances",
 }
 
 __all__ = sorted(_PUBLIC)
