@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from reweight.diagnostics.weight_report import weight_report
     from reweight.normalization import effective_sample_size, normalize_weights
     from reweight.resampling import resample_weights
+    from reweight.reweighted import Reweighted
     from reweight.solvers.result import SolverResult
 
 _PUBLIC = {
+    "Reweighted": "reweight.reweighted",
     "SolverResult": "reweight.solvers.result",
     "Weighter": "reweight.base",
     "balance_table": "reweight.diagnostics.balance_table",
