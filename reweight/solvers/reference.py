@@ -171,6 +171,85 @@ def quadratic_reference(
     )
 
 
+def mean_matching_reference(
+    K: NDArray[np.float64],
+    *,
+    lower: NDArray[np.float64],
+    upper: NDArray[np.float64],
+    n_source: int,
+    radius: float | None = None,
+    mean_tolerance: float = np.inf,
+    diagonal: NDArray[np.float64] | float = 0.0,
+) -> SolverResult:
+    """Kernel mean matching of two weighted samples, by Clarabel.
+
+    Parameters
+    ----------
+    K : ndarray of shape (n + t, n + t)
+        Kernel of the source rows and the target rows.
+    lower, upper : ndarray of shape (n + t,)
+        Bounds of the shares, the weights divided by the size of their sample.
+    n_source : int
+        Number of source rows.
+    radius : float, default=None
+        Largest norm of 1/t minus the target shares.
+    mean_tolerance : float, default=inf
+        Largest difference of the sums of both samples' shares.
+    diagonal : float or ndarray of shape (n + t,), default=0
+        Ridge on the shares.
+
+    Returns
+    -------
+    SolverResult
+        `x` are the shares; `dual` is None.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from reweight.solvers.reference import mean_matching_reference
+    >>> K = np.array([[1.0, 0.5], [0.5, 1.0]])
+    >>> result = mean_matching_reference(
+    ...     K, lower=np.array([0.0, 1.0]), upper=np.array([9.0, 1.0]), n_source=1
+    ... )
+    >>> result.x.round(4)
+    array([0.5, 1. ])
+    """
+    import cvxpy as cp
+
+    n = len(K)
+    # The factor form, because a kernel matrix fails the test for convexity by round-off.
+    values, vectors = np.linalg.eigh(0.5 * (K + K.T))
+    kept = values > 1e-13 * values[-1]
+    signs = np.repeat([1.0, -1.0], [n_source, n - n_source])
+    factor = (vectors[:, kept] * np.sqrt(values[kept])).T * signs
+    x = cp.Variable(n)
+    # Clarabel's tolerances are absolute; on this scale they bite.
+    residual = 1e3 * (factor @ x)
+    objective = cp.sum_squares(residual)
+    diagonal = np.broadcast_to(np.asarray(diagonal, dtype=float), (n,))
+    if diagonal.any():
+        objective = objective + cp.sum_squares(cp.multiply(1e3 * np.sqrt(diagonal), x))
+    constraints = [x >= lower, x <= upper]
+    if radius is not None:
+        constraints.append(cp.norm(1.0 / (n - n_source) - x[n_source:], 2) <= radius)
+    if np.isfinite(mean_tolerance):
+        constraints.append(cp.abs(signs @ x) <= mean_tolerance)
+    problem = cp.Problem(cp.Minimize(objective), constraints)
+    problem.solve(
+        solver=cp.CLARABEL, tol_gap_abs=1e-11, tol_gap_rel=1e-11, tol_feas=1e-11, max_iter=500
+    )
+    return SolverResult(
+        x=np.clip(x.value, lower, upper),
+        dual=None,
+        objective=float(problem.value) * 1e-6,
+        optimality_gap=1e-11,
+        certificate="duality_gap",
+        n_iter=int(problem.solver_stats.num_iters),
+        converged=problem.status == "optimal",
+        solver="clarabel",
+    )
+
+
 def projection_reference(v: NDArray[np.float64], total: float = 1.0) -> NDArray[np.float64]:
     """The projection of one row onto the simplex, by Clarabel.
 
@@ -198,3 +277,119 @@ def projection_reference(v: NDArray[np.float64], total: float = 1.0) -> NDArray[
     problem = cp.Problem(cp.Minimize(cp.sum_squares(w - v)), [w >= 0, cp.sum(w) == total])
     problem.solve(solver=cp.CLARABEL, tol_gap_abs=1e-12, tol_gap_rel=1e-12, tol_feas=1e-12)
     return w.value
+
+
+def minimax_reference(
+    features: NDArray[np.float64],
+    tau: NDArray[np.float64],
+    bounds: NDArray[np.float64],
+    *,
+    loss: str = "0-1",
+    row_weight: NDArray[np.float64] | None = None,
+) -> SolverResult:
+    """The learning problem of a minimax risk classifier, by Clarabel.
+
+    Parameters
+    ----------
+    features : ndarray of shape (t, q)
+        Features of the target rows times their target weights.
+    tau : ndarray of shape (C, q)
+        Weighted means of the source features of each class.
+    bounds : ndarray of shape (C, q)
+        Confidence bounds.
+    loss : {"0-1", "log"}, default="0-1"
+        Loss; for "0-1" all 2^C - 1 sets of classes are written out.
+    row_weight : ndarray of shape (t,), default=None
+        Weights of the target rows, summing to one; None is equal ones.
+
+    Returns
+    -------
+    SolverResult
+        `x` are the coefficients of shape (C, q); `dual` is None.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from reweight.solvers.reference import minimax_reference
+    >>> X = np.array([[-1.0], [1.0]])
+    >>> result = minimax_reference(X, np.array([[-0.4], [0.4]]), np.full((2, 1), 0.1))
+    >>> round(result.objective, 4)
+    0.2
+    """
+    from itertools import product
+
+    import cvxpy as cp
+
+    C, q = tau.shape
+    w = np.full(len(features), 1 / len(features)) if row_weight is None else row_weight
+    M = cp.Variable((C, q))
+    scores = features @ M.T
+    if loss == "log":
+        values = cp.log_sum_exp(scores, axis=1)
+    else:
+        subsets = np.array([s for s in product([0, 1], repeat=C) if any(s)], dtype=float)
+        sizes = subsets.sum(axis=1)
+        means = scores @ (subsets / sizes[:, None]).T
+        values = cp.max(means + (1 - 1 / sizes)[None, :], axis=1)
+    objective = w @ values - cp.sum(cp.multiply(tau, M)) + cp.sum(cp.multiply(bounds, cp.abs(M)))
+    problem = cp.Problem(cp.Minimize(objective))
+    problem.solve(
+        solver=cp.CLARABEL, tol_gap_abs=1e-10, tol_gap_rel=1e-10, tol_feas=1e-10, max_iter=500
+    )
+    return SolverResult(
+        x=M.value,
+        dual=None,
+        objective=float(problem.value),
+        optimality_gap=1e-10,
+        certificate="duality_gap",
+        n_iter=int(problem.solver_stats.num_iters),
+        converged=problem.status == "optimal",
+        solver="clarabel",
+    )
+
+
+def feasible_confidence_reference(
+    features: NDArray[np.float64],
+    tau: NDArray[np.float64],
+    row_weight: NDArray[np.float64] | None = None,
+) -> NDArray[np.float64]:
+    """The residual of least norm among those of least absolute sum, in two stages by Clarabel.
+
+    Parameters
+    ----------
+    features : ndarray of shape (t, q)
+        Features of the target rows times their target weights.
+    tau : ndarray of shape (C, q)
+        Weighted means of the source features of each class.
+    row_weight : ndarray of shape (t,), default=None
+        Weights of the target rows, summing to one; None is equal ones.
+
+    Returns
+    -------
+    ndarray of shape (C, q)
+        `tau` less the moments of the class probabilities that come nearest to it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from reweight.solvers.reference import feasible_confidence_reference
+    >>> X = np.array([[-1.0], [1.0]])
+    >>> feasible_confidence_reference(X, np.array([[-0.9], [0.5]])).round(5)
+    array([[-0.4],
+           [ 0. ]])
+    """
+    import cvxpy as cp
+
+    w = np.full(len(features), 1 / len(features)) if row_weight is None else row_weight
+    P = cp.Variable((len(features), len(tau)), nonneg=True)
+    residual = tau - P.T @ (features * w[:, None])
+    sums = [cp.sum(P, axis=1) == 1]
+    options = {"tol_gap_abs": 1e-11, "tol_gap_rel": 1e-11, "tol_feas": 1e-11}
+    first = cp.Problem(cp.Minimize(cp.sum(cp.abs(residual))), sums)
+    first.solve(solver=cp.CLARABEL, **options)
+    budget = first.value * (1 + 1e-7) + 1e-10
+    second = cp.Problem(
+        cp.Minimize(cp.sum_squares(residual)), [*sums, cp.sum(cp.abs(residual)) <= budget]
+    )
+    second.solve(solver=cp.CLARABEL, **options)
+    return residual.value
