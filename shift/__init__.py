@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 from reweight import __version__
 
 if TYPE_CHECKING:
+    from shift.covariate.classifier_density_ratio import ClassifierDensityRatio
     from shift.covariate.double_kernel_mean_matching import DoubleKernelMeanMatching
     from shift.covariate.double_weighting_classifier import DoubleWeightingClassifier
     from shift.covariate.kernel_mean_matching import KernelMeanMatching
     from shift.covariate.robust_bias_aware import RobustBiasAwareClassifier
 
 _PUBLIC: dict[str, str] = {
+    "ClassifierDensityRatio": "shift.covariate.classifier_density_ratio",
     "DoubleKernelMeanMatching": "shift.covariate.double_kernel_mean_matching",
     "DoubleWeightingClassifier": "shift.covariate.double_weighting_classifier",
     "KernelMeanMatching": "shift.covariate.kernel_mean_matching",

@@ -39,7 +39,9 @@ PROBLEMS = {}
 # {weighter: why its weights depend on the order of rows}
 ORDER_MATTERS = {}
 # {weighter: why a row of sample_weight k does not count as k rows}
-ROWS_DO_NOT_ADD = {}
+ROWS_DO_NOT_ADD = {
+    "ClassifierDensityRatio": "its classifier sees source and target in the shares they come in",
+}
 # Parameters with which it does, where only the defaults are in the way.
 ROWS_ADD_WITH = {
     # The rule of the bandwidth counts neighbours, and without a ridge many weights match as well.
