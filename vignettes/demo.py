@@ -6,6 +6,7 @@ well that went.
 """
 
 import time
+import warnings
 from pathlib import Path
 
 import matplotlib as mpl
@@ -40,8 +41,8 @@ def row(effect: float, error: float, **figures: float) -> dict[str, float]:
     return {"effect": effect, "lower": effect - half, "upper": effect + half, **figures}
 
 
-def compare(study) -> pd.DataFrame:
-    """Several weightings of the controls, each with its effect, interval and balance."""
+def compare(study) -> tuple[pd.DataFrame, list[str]]:
+    """Several weightings of the controls with effects and balance, and what they warn of."""
     weighters = {
         "logistic propensity": PropensityWeighting(estimand="ATT"),
         "CBPS": CBPS("ATT"),
@@ -51,10 +52,14 @@ def compare(study) -> pd.DataFrame:
         "energy balancing": EnergyBalancing("ATT", random_state=0),
     }
     rows = {"no weights": row(*difference(study))}
+    notes = []
     for name, weighter in weighters.items():
-        fit = WeightedEffect(weighter, n_resamples=100, random_state=0).fit(
-            study.data, study.target, treatment=study.treatment
-        )
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            fit = WeightedEffect(weighter, n_resamples=100, random_state=0).fit(
+                study.data, study.target, treatment=study.treatment
+            )
+        notes += [str(warning.message).partition(";")[0] for warning in caught[:1]]
         lower, upper = np.ravel(fit.confint())
         table = fit.weighter_.balance_table()
         rows[name] = {
@@ -66,7 +71,7 @@ def compare(study) -> pd.DataFrame:
             "interval by": fit.inference_,
         }
     rows["the experiment"] = row(*difference(load_lalonde("experimental")))
-    return pd.DataFrame.from_dict(rows, orient="index")
+    return pd.DataFrame.from_dict(rows, orient="index"), notes
 
 
 def save(ax, name: str) -> Path:
@@ -83,8 +88,9 @@ def main() -> None:
     study = load_lalonde()
     print("Did job training raise earnings? 185 trained men, 429 men of a survey as controls.")
     print("Effect on the earnings of the trained in 1978, in dollars:\n")
-    table = compare(study)
+    table, notes = compare(study)
     print(table.to_string(float_format=lambda value: f"{value:,.2f}", na_rep=""))
+    print("", *[f"Note: {note}." for note in notes], sep="\n")
 
     balancer = EntropyBalancing("ATT").fit(study.data, study.treatment)
     balance = balancer.balance_table()
