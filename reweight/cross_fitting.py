@@ -31,7 +31,8 @@ from reweight.weighted_fit import weight_key, weighted_fit
 
 Fold = tuple[NDArray[np.intp], NDArray[np.intp]]
 Part = tuple[NDArray[np.intp], NDArray]
-CLASS_METHODS = ("predict_proba", "predict_log_proba", "decision_function")
+SCORES = ("predict_log_proba", "decision_function")
+CLASS_METHODS = ("predict_proba", *SCORES)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -368,6 +369,12 @@ def _gather(parts: list[tuple[NDArray, Any]], n_rows: int, model: Any, method: s
 
 def _combine(parts: list[Part], n_rows: int, method: str, label: bool) -> NDArray:
     """Place predictions in their rows; average or count votes where a row has several."""
+    shapes = sorted({values.shape[1:] for _, values in parts})
+    if len(shapes) > 1:
+        raise ValueError(
+            f"cross_fit: {method} has rows of shapes {shapes} in different folds; pass folds whose "
+            "train parts are alike, such as stratified ones"
+        )
     counts = np.bincount(np.concatenate([rows for rows, _ in parts]), minlength=n_rows)
     dtype = np.result_type(*(values.dtype for _, values in parts))
     result = _blank((n_rows, *parts[0][1].shape[1:]), dtype, bool((counts == 0).any()))
@@ -379,7 +386,7 @@ def _combine(parts: list[Part], n_rows: int, method: str, label: bool) -> NDArra
     if label:
         result[found] = _majority(parts, n_rows)[found]
         return result
-    mean = _mean(parts, counts, method == "predict_log_proba")[found]
+    mean = _mean(parts, counts, method)[found]
     if dtype.kind != "f":
         result = _blank(result.shape, np.dtype(np.float64), True)
     result[found] = mean
@@ -397,16 +404,17 @@ def _blank(shape: tuple[int, ...], dtype: np.dtype, gaps: bool) -> NDArray:
     return np.full(shape, None, dtype=object)
 
 
-def _mean(parts: list[Part], counts: NDArray[np.intp], log: bool) -> NDArray[np.float64]:
+def _mean(parts: list[Part], counts: NDArray[np.intp], method: str) -> NDArray[np.float64]:
     """Mean prediction of each row; that of probabilities if their logarithms are given."""
+    log = method == "predict_log_proba"
     total = np.zeros((len(counts), *parts[0][1].shape[1:]))
-    for rows, values in parts:
-        np.add.at(total, rows, np.exp(values) if log else values)
-    mean = total / np.maximum(counts, 1).reshape(-1, *[1] * (total.ndim - 1))
-    if log:
-        with np.errstate(divide="ignore"):
-            return np.maximum(np.log(mean), np.finfo(parts[0][1].dtype).min)
-    return mean
+    # Scores of classes that a model has not seen are the smallest number, whose sums overflow.
+    with np.errstate(over="ignore", divide="ignore"):
+        for rows, values in parts:
+            np.add.at(total, rows, np.exp(values) if log else values)
+        mean = total / np.maximum(counts, 1).reshape(-1, *[1] * (total.ndim - 1))
+        mean = np.log(mean) if log else mean
+    return np.maximum(mean, np.finfo(parts[0][1].dtype).min) if method in SCORES else mean
 
 
 def _majority(parts: Iterable[Part], n_rows: int) -> NDArray:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from joblib import Parallel, delayed
+from sklearn.utils.parallel import Parallel, delayed
 
 
 def parallel_map(
@@ -16,6 +16,8 @@ def parallel_map(
     name: str = "tasks",
 ) -> list[Any]:
     """Results of a function on each tuple of arguments, in the order of the tasks.
+
+    scikit-learn's configuration, such as metadata routing, holds in every job.
 
     Parameters
     ----------
@@ -35,6 +37,12 @@ def parallel_map(
     Returns
     -------
     list
+
+    Examples
+    --------
+    >>> from reweight.parallel import parallel_map
+    >>> parallel_map(pow, [(2, 3), (3, 2)])
+    [8, 9]
     """
     results = Parallel(n_jobs=n_jobs, return_as="generator")(
         delayed(function)(*task) for task in tasks
