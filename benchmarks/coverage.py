@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
-from scipy.special import expit
+from scipy import special
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures
@@ -69,7 +69,7 @@ def draw(seed: int) -> tuple:
     """Covariates, outcome and treatment of one study."""
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((N_SAMPLES, 3))
-    t = (rng.random(N_SAMPLES) < expit(X @ SLOPES + INTERCEPT)).astype(int)
+    t = (rng.random(N_SAMPLES) < special.expit(X @ SLOPES + INTERCEPT)).astype(int)
     y = X @ [1.0, 2.0, -1.0] + 0.5 * X[:, 0] ** 2 + t * (1 + 0.5 * X[:, 0])
     return X, y + rng.standard_normal(N_SAMPLES), t
 
@@ -78,7 +78,7 @@ def true_effect(estimand: str) -> float:
     """1 + E[h x1] / (2 E[h]) with h the density of the target, by Gauss-Hermite quadrature."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(60)
     spread = np.sqrt(SLOPES[1] ** 2 + SLOPES[2] ** 2)
-    e = expit(SLOPES[0] * nodes[:, None] + spread * nodes[None, :] + INTERCEPT)
+    e = special.expit(SLOPES[0] * nodes[:, None] + spread * nodes[None, :] + INTERCEPT)
     h = {"ATE": np.ones_like(e), "ATT": e, "ATO": e * (1 - e)}[estimand]
     mass = weights[:, None] * weights[None, :] * h
     return 1 + 0.5 * float((mass * nodes[:, None]).sum() / mass.sum())
