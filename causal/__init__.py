@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     from causal.balancing.tilting import InverseProbabilityTilting
     from causal.datasets.kang_schafer import make_kang_schafer
     from causal.datasets.lalonde import load_lalonde
+    from causal.effects.cross_fitter import CrossFitter
+    from causal.effects.target import make_effect_target
     from causal.effects.weighted_effect import WeightedEffect
 
 _PUBLIC = {
     "CBPS": "causal.balancing.cbps",
+    "CrossFitter": "causal.effects.cross_fitter",
     "EnergyBalancing": "causal.balancing.energy",
     "EntropyBalancing": "causal.balancing.entropy",
     "InverseProbabilityTilting": "causal.balancing.tilting",
@@ -27,6 +30,7 @@ _PUBLIC = {
     "StableBalancing": "causal.balancing.stable",
     "WeightedEffect": "causal.effects.weighted_effect",
     "load_lalonde": "causal.datasets.lalonde",
+    "make_effect_target": "causal.effects.target",
     "make_kang_schafer": "causal.datasets.kang_schafer",
 }
 
