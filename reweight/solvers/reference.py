@@ -250,6 +250,50 @@ def mean_matching_reference(
     )
 
 
+def mixture_reference(A: NDArray[np.float64], w: NDArray[np.float64]) -> SolverResult:
+    """The program of `mixture_proportions` on the exponential cone, by Clarabel.
+
+    Parameters
+    ----------
+    A : ndarray of shape (n, k)
+        Density of each component at each observation.
+    w : ndarray of shape (n,)
+        Weights of the observations, summing to one.
+
+    Returns
+    -------
+    SolverResult
+        `x` are the proportions; `dual` is None.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from reweight.solvers.reference import mixture_reference
+    >>> mixture_reference(np.eye(2), np.array([0.75, 0.25])).x.round(4)
+    array([0.75, 0.25])
+    """
+    import cvxpy as cp
+
+    # Scaling rows moves the objective by a constant and keeps the cone well conditioned.
+    scale = A.max(axis=1)
+    q = cp.Variable(A.shape[1])
+    likelihood = w @ cp.log((A / scale[:, None]) @ q)
+    problem = cp.Problem(cp.Maximize(likelihood), [q >= 0, cp.sum(q) == 1])
+    problem.solve(
+        solver=cp.CLARABEL, tol_gap_abs=1e-12, tol_gap_rel=1e-12, tol_feas=1e-12, max_iter=500
+    )
+    return SolverResult(
+        x=q.value,
+        dual=None,
+        objective=float(problem.value) + float(w @ np.log(scale)),
+        optimality_gap=1e-12,
+        certificate="duality_gap",
+        n_iter=int(problem.solver_stats.num_iters),
+        converged=problem.status == "optimal",
+        solver="clarabel",
+    )
+
+
 def projection_reference(v: NDArray[np.float64], total: float = 1.0) -> NDArray[np.float64]:
     """The projection of one row onto the simplex, by Clarabel.
 
