@@ -47,28 +47,41 @@ def weight_key(estimator: Any, *, owner: str) -> str:
         name, last = estimator.steps[-1]
         return f"{name}__{weight_key(last, owner=owner)}"
     # A frozen estimator is not fitted at all, with weights or without.
-    if isinstance(estimator, FrozenEstimator) or has_fit_parameter(estimator, "sample_weight"):
+    if isinstance(estimator, FrozenEstimator):
         return "sample_weight"
-    keys = [weight_key(inner, owner=owner) for inner in _inner_estimators(estimator)]
-    if not keys:
-        name = estimator if isinstance(estimator, str) else type(estimator).__name__
-        raise ValueError(
-            f"{owner}: {name} cannot be weighted, since its fit takes no sample_weight; "
-            "choose an estimator that takes sample_weight"
-        )
-    return keys[0]
+    members = _members(estimator)
+    if members:
+        # A stack or vote has one keyword for all, and none may go without.
+        for member in members:
+            weight_key(member, owner=owner)
+        return "sample_weight"
+    if has_fit_parameter(estimator, "sample_weight"):
+        return "sample_weight"
+    for inner in _inner_estimators(estimator):
+        return weight_key(inner, owner=owner)
+    name = estimator if isinstance(estimator, str) else type(estimator).__name__
+    raise ValueError(
+        f"{owner}: {name} cannot be weighted, since its fit takes no sample_weight; "
+        "choose an estimator that takes sample_weight"
+    )
+
+
+def _members(estimator: Any) -> list[Any]:
+    """The estimators of a stack or a vote."""
+    named = getattr(estimator, "estimators", None)
+    if not isinstance(named, list):
+        return []
+    return [item[1] for item in named if isinstance(item, tuple) and hasattr(item[1], "fit")]
 
 
 def _inner_estimators(estimator: Any) -> list[Any]:
     """The estimators to which a meta-estimator hands the keywords of its fit."""
+    members = _members(estimator)
     fit = getattr(estimator, "fit", None)
-    if fit is None or not any(
-        parameter.kind is Parameter.VAR_KEYWORD for parameter in signature(fit).parameters.values()
-    ):
+    if members or fit is None:
+        return members
+    if all(p.kind is not Parameter.VAR_KEYWORD for p in signature(fit).parameters.values()):
         return []
-    named = getattr(estimator, "estimators", None)
-    if isinstance(named, list):
-        return [inner for _, inner in named if hasattr(inner, "fit")]
     return [
         inner for name in INNER_NAMES if hasattr(inner := getattr(estimator, name, None), "fit")
     ]
