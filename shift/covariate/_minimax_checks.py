@@ -130,7 +130,7 @@ def warn_of_weak_fit(estimator: BaseEstimator, pair: WeightPair, solution: Solut
         warn_user(message, category)
     ess = effective_sample_size(estimator.raw_weights_)
     told = ess < MINIMUM_ESS_SHARE * len(estimator.raw_weights_) and pair.weighter is not None
-    if ess < FEW_ROWS and not told:
+    if ess < FEW_ROWS and np.ptp(pair.source) > 0 and not told:
         warn_weights(
             f"{name}: the source weights leave an effective sample size of {ess:.1f} rows (below "
             f"{FEW_ROWS}); raise D, or collect source rows that resemble the target"

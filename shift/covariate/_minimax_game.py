@@ -112,7 +112,10 @@ class Game:
             result = minimize_pieces(problem, max_iter=self.max_iter)
         M = settle_common_shift(result.x, problem)
         value = problem.objective(M)
-        gap = max(value - problem.lower_bound(result.dual, confidence.interior), 0.0) / risk
+        lower = problem.lower_bound(result.dual, confidence.interior)
+        if self.loss == "log":
+            lower = max(lower, result.objective - result.optimality_gap)
+        gap = max(value - lower, 0.0) / risk
         result = replace(
             result, x=M, objective=value, optimality_gap=gap, converged=bool(gap <= self.tol)
         )
