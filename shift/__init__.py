@@ -10,14 +10,20 @@ if TYPE_CHECKING:
     from shift.covariate.double_kernel_mean_matching import DoubleKernelMeanMatching
     from shift.covariate.double_weighting_classifier import DoubleWeightingClassifier
     from shift.covariate.kernel_mean_matching import KernelMeanMatching
+    from shift.covariate.kliep import KLIEP
     from shift.covariate.robust_bias_aware import RobustBiasAwareClassifier
+    from shift.covariate.rulsif import RuLSIF
+    from shift.covariate.ulsif import ULSIF
 
 _PUBLIC: dict[str, str] = {
     "ClassifierDensityRatio": "shift.covariate.classifier_density_ratio",
     "DoubleKernelMeanMatching": "shift.covariate.double_kernel_mean_matching",
     "DoubleWeightingClassifier": "shift.covariate.double_weighting_classifier",
+    "KLIEP": "shift.covariate.kliep",
     "KernelMeanMatching": "shift.covariate.kernel_mean_matching",
     "RobustBiasAwareClassifier": "shift.covariate.robust_bias_aware",
+    "RuLSIF": "shift.covariate.rulsif",
+    "ULSIF": "shift.covariate.ulsif",
 }
 
 __all__ = sorted(_PUBLIC)

@@ -37,13 +37,21 @@ EXPECTED_FAILED_CHECKS = {}
 # treatment, outcome and target rows of `make_problem` do not do.
 PROBLEMS = {}
 # {weighter: why its weights depend on the order of rows}
-ORDER_MATTERS = {}
+ORDER_MATTERS = {
+    "KLIEP": "bandwidth chosen by random folds; with a given one a test of its own",
+    "RuLSIF": "bandwidth and ridge chosen by random folds; with given ones a test of its own",
+    "ULSIF": "bandwidth and ridge chosen by random pairs; with given ones a test of its own",
+}
 # {weighter: why a row of sample_weight k does not count as k rows}
 ROWS_DO_NOT_ADD = {
     "ClassifierDensityRatio": "its classifier sees source and target in the shares they come in",
 }
 # Parameters with which it does, where only the defaults are in the way.
 ROWS_ADD_WITH = {
+    # Folds, pairs and quantiles of distances count rows.
+    "KLIEP": {"bandwidth": 1.0},
+    "RuLSIF": {"bandwidth": 1.0, "alpha": 0.1},
+    "ULSIF": {"bandwidth": 1.0, "alpha": 0.1},
     # The rule of the bandwidth counts neighbours, and without a ridge many weights match as well.
     "DoubleKernelMeanMatching": {"bandwidth": 1.0, "alpha": 0.01},
     "KernelMeanMatching": {"bandwidth": 1.0, "alpha": 0.01},
