@@ -61,8 +61,8 @@ def encode_classes(estimator: BaseEstimator, y: NDArray) -> tuple[NDArray, NDArr
     classes, labels = np.unique(y, return_inverse=True)
     if classes.size < 2:
         raise ValueError(
-            f"{type(estimator).__name__}: y has one class, {classes[0]!r}, among the rows of "
-            "positive weight; a classifier needs at least two"
+            f"{type(estimator).__name__}: y has one class, {classes.tolist()[0]!r}, among the rows "
+            "of positive weight; a classifier needs at least two"
         )
     return classes, labels
 

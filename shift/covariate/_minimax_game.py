@@ -58,8 +58,8 @@ class Game:
         Features of the target rows.
     row_weight : ndarray of shape (t,)
         Weights of the target rows, summing to one.
-    n_classes : int
-        Number of classes.
+    classes : ndarray of shape (C,)
+        Class labels.
     loss : {"0-1", "log"}
         Loss.
     confidence : {"feasible", "std"} or ndarray of shape (C, q)
@@ -77,12 +77,17 @@ class Game:
     sample_weight: NDArray[np.float64]
     target: NDArray[np.float64]
     row_weight: NDArray[np.float64]
-    n_classes: int
+    classes: NDArray
     loss: str
     confidence: Any
     slack: float
     tol: float
     max_iter: int
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return len(self.classes)
 
     def solve(self, source_weights: NDArray, target_weights: NDArray) -> Solution:
         """Fit for one pair of weights; source weights without the sampling weights.
@@ -135,9 +140,9 @@ class Game:
             outside = np.abs(problem.residual(confidence.interior)) - bounds
             c, j = np.unravel_index(np.argmax(outside), outside.shape)
             raise InfeasibleError(
-                f"confidence too small: the uncertainty set is empty (violation "
-                f"{outside[c, j]:.3g} at feature {j}, class {c}); pass larger bounds or "
-                "confidence='feasible'",
+                "DoubleWeightingClassifier: confidence too small: the uncertainty set is empty "
+                f"(violation {outside[c, j]:.3g} at feature {j}, class "
+                f"{self.classes.tolist()[c]!r}); pass larger bounds or use 'feasible'",
                 worst_column=int(j),
             )
         return confidence

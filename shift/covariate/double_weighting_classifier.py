@@ -306,7 +306,7 @@ class DoubleWeightingClassifier(ClassifierMixin, BaseEstimator):
             sample_weight=s,
             target=target,
             row_weight=row_weight,
-            n_classes=self.classes_.size,
+            classes=self.classes_,
             loss=self.loss,
             confidence=check_confidence(self, shape),
             slack=self.slack,

@@ -6,7 +6,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
-from scipy.special import logsumexp, softmax
+from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import HasMethods, Interval
@@ -20,8 +20,6 @@ from shift.covariate._minimax_checks import check_labelled_rows, encode_classes
 
 MAX_NEWTON_SIZE = 500
 CAPPED_SHARE = 0.05
-# Below this ratio the cumulant is replaced by its limit, which round-off would else drown.
-SMALL_RATIO = 1e-8
 
 
 class RobustBiasAwareClassifier(ClassifierMixin, BaseEstimator):
@@ -302,7 +300,7 @@ class RobustBiasAwareClassifier(ClassifierMixin, BaseEstimator):
 
 
 class _RobustLoss:
-    """Mean of (logsumexp(r s) - log C) / r - s_y plus the ridge, for scores s = Z theta'.
+    """Mean of log(mean_c exp(r s_c)) / r - s_y plus the ridge, for scores s = Z theta'.
 
     Its gradient is that of the moment equations: model probabilities less labels, times features.
     With two classes the first class's scores are zero and theta has one row.
@@ -320,7 +318,6 @@ class _RobustLoss:
     ) -> None:
         self.Z, self.labels, self.ratio, self.w = Z, labels, ratio, s / s.sum()
         self.shape = (n_rows, Z.shape[1])
-        self.n_classes = 2 if n_rows == 1 else n_rows
         ridge = np.full(self.shape, alpha)
         if fit_intercept:
             ridge[:, 0] = 0.0
@@ -335,10 +332,12 @@ class _RobustLoss:
     def value_and_gradient(self, theta: NDArray) -> tuple[float, NDArray[np.float64]]:
         scores = self._scores(theta)
         rows = np.arange(len(scores))
-        small = self.ratio < SMALL_RATIO
-        r = np.where(small, 1.0, self.ratio)
-        cumulant = (logsumexp(r[:, None] * scores, axis=1) - np.log(self.n_classes)) / r
-        cumulant = np.where(small, scores.mean(axis=1), cumulant)
+        # log mean exp(r s) / r about the largest score, which keeps its digits down to r = 0.
+        top = scores.max(axis=1)
+        below = scores - top[:, None]
+        r = np.where(self.ratio > 0, self.ratio, 1.0)
+        mean_exp = np.expm1(r[:, None] * below).mean(axis=1)
+        cumulant = top + np.where(self.ratio > 0, np.log1p(mean_exp) / r, below.mean(axis=1))
         value = self.w @ (cumulant - scores[rows, self.labels])
         P = softmax(self.ratio[:, None] * scores, axis=1)
         excess = P.copy()

@@ -261,7 +261,7 @@ def test_bounds_can_be_attained_or_not(rng):
 
 @pytest.mark.parametrize("n_classes", [2, 3, 4])
 def test_common_shift_is_settled_without_raising_the_objective(n_classes, rng):
-    problem, interior = make_problem(rng, n_classes=n_classes)
+    problem, _ = make_problem(rng, n_classes=n_classes)
     M = minimize_pieces(problem).x
     shifted = M + rng.normal(size=M.shape[1])
     settled = settle_common_shift(shifted, problem)
