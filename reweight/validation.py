@@ -199,6 +199,8 @@ def validate_features(
         If entries are NaN or infinite, or the shape is wrong.
     """
     name = type(estimator).__name__
+    if hasattr(X, "collect_schema") and not hasattr(X, "to_numpy"):
+        raise TypeError(f"{name}: X is a lazy frame without rows; pass X.collect()")
     text = _non_numeric_columns(X)
     if text:
         raise TypeError(

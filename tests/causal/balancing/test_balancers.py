@@ -3,6 +3,7 @@
 import pickle
 
 import numpy as np
+import polars as pl
 import pytest
 from numpy.testing import assert_allclose
 from scipy.special import expit
@@ -623,3 +624,10 @@ def test_propensities_of_exactly_zero_or_one_are_refused(study):
         PropensityWeighting(DecisionTreeClassifier(random_state=0), cv=folds).fit(X, treatment)
     with pytest.raises(ValueError, match="120 rows out of every test fold"):
         PropensityWeighting(DecisionTreeClassifier(), cv=folds[:1]).fit(X, treatment)
+
+
+def test_a_lazy_frame_is_refused_with_the_remedy(study):
+    X, treatment, _ = study
+    lazy = pl.DataFrame(X).lazy()
+    with pytest.raises(TypeError, match=r"lazy frame.*collect"):
+        EntropyBalancing().fit(lazy, treatment)
