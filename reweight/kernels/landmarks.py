@@ -8,7 +8,7 @@ from sklearn.cluster import kmeans_plusplus
 from sklearn.utils import check_random_state
 
 from reweight.kernels.chunks import row_slices
-from reweight.kernels.kernel_sums import kernel_matrix
+from reweight.kernels.kernel_sums import kernel_diagonal, kernel_matrix
 
 # Seeding looks at no more rows than this for each landmark.
 ROWS_PER_LANDMARK = 20
@@ -211,6 +211,50 @@ def landmark_features(
         block = _definite_kernel(X[rows], landmarks, kernel, bandwidth, kernel_parameters)
         np.matmul(block, projection, out=features[rows])
     return features
+
+
+def landmark_residual(
+    X: ArrayLike,
+    features: NDArray[np.float64],
+    landmarks: ArrayLike,
+    kernel: str = "rbf",
+    bandwidth: float | ArrayLike = 1.0,
+    **kernel_parameters: Any,
+) -> NDArray[np.float64]:
+    """What landmark features miss of the kernel of each row with itself.
+
+    Parameters
+    ----------
+    X : array-like of shape (n, p)
+        Rows.
+    features : ndarray of shape (n, r)
+        Their features.
+    landmarks : array-like of shape (m, p)
+        Landmarks of the features.
+    kernel : str, default="rbf"
+        As in `landmark_features`.
+    bandwidth : float or array-like of shape (p,), default=1
+        As in `landmark_features`.
+    **kernel_parameters : dict
+        As in `landmark_features`.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        Non-negative; zero at the landmarks.
+
+    Examples
+    --------
+    >>> F = landmark_features([[0.0], [9.0]], [[0.0]])
+    >>> landmark_residual([[0.0], [9.0]], F, [[0.0]])
+    array([0., 1.])
+    """
+    X = np.asarray(X, dtype=np.float64)
+    own = kernel_diagonal(X, kernel, bandwidth, **kernel_parameters)
+    if kernel == "energy":
+        origin = np.asarray(landmarks, dtype=np.float64).mean(axis=0, keepdims=True)
+        own = own - 2.0 * kernel_matrix(X, origin, kernel, bandwidth, **kernel_parameters)[:, 0]
+    return np.maximum(own - np.einsum("ij,ij->i", features, features), 0.0)
 
 
 def _definite_kernel(

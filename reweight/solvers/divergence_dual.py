@@ -42,6 +42,7 @@ def divergence_dual(
     alpha: ArrayLike | float | None = None,
     tolerance: ArrayLike | float | None = None,
     center: ArrayLike | None = None,
+    start: ArrayLike | None = None,
     tol: float = 1e-8,
     max_iter: int = 200,
     column_names: Sequence | None = None,
@@ -68,6 +69,9 @@ def divergence_dual(
         Box tolerance per column in the units of `C`; zero means exact.
     center : array-like of shape (m,), default=None
         Subtracted from every row of `C`, without a copy of `C`.
+    start : array-like of shape (m + 1,), default=None
+        Dual point to start from, such as the solution for a larger `alpha`;
+        None is zero.
     tol : float, default=1e-8
         Largest residual of the optimality conditions, with every column in
         units of its root mean square.
@@ -109,7 +113,7 @@ def divergence_dual(
     True
     """
     problem = _Problem(C, base_weights, divergence, alpha, tolerance, center, column_names, n_jobs)
-    return problem.solve(tol, max_iter)
+    return problem.solve(tol, max_iter, start)
 
 
 def dual_weights(
@@ -274,11 +278,21 @@ class _Problem:
             second = second + np.diag(np.r_[0.0, alpha])
         return value + penalty, gradient, second, sums.largest
 
-    def solve(self, tol: float, max_iter: int) -> SolverResult:
+    def _start(self, start: ArrayLike | None, length: int) -> NDArray[np.float64]:
+        """Scaled variables of a dual point; zero where there is none or no finite value."""
+        if start is not None:
+            start = np.asarray(start, dtype=np.float64)
+            theta = (start[1:] * self.scale)[self.kept]
+            x = theta if self.profiled else np.r_[start[0], theta]
+            if np.isfinite(self._evaluate(x, hessian=False)[0]):
+                return x
+        return np.zeros(length)
+
+    def solve(self, tol: float, max_iter: int, start: ArrayLike | None = None) -> SolverResult:
         """Proximal Newton steps with backtracking until the residual meets `tol`."""
         l1 = self.tolerance[self.kept] / self.scale[self.kept]
         l1 = l1 if self.profiled else np.r_[0.0, l1]
-        x = np.zeros(len(l1))
+        x = self._start(start, len(l1))
         value, gradient, hessian, largest = self._evaluate(x)
         residual = _residual(gradient, x, l1)
         checked = polished = False

@@ -6,7 +6,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.kernel_approximation import Nystroem
 
 from reweight.kernels.kernel_sums import kernel_matrix
-from reweight.kernels.landmarks import choose_landmarks, landmark_features, landmark_projection
+from reweight.kernels.landmarks import (
+    choose_landmarks,
+    landmark_features,
+    landmark_projection,
+    landmark_residual,
+)
 
 X = np.random.default_rng(0).standard_normal((70, 3))
 KERNELS = {
@@ -56,6 +61,19 @@ def test_the_kernel_left_out_is_positive_semidefinite_and_shrinks(kernel):
         assert np.linalg.eigvalsh(left)[0] > -1e-8 * np.trace(full)
         errors.append(np.trace(left))
     assert errors[0] > 1.2 * errors[1] > 1.2 * errors[2] > 0
+
+
+@pytest.mark.parametrize("kernel", ["rbf", "matern", "energy", "polynomial"])
+def test_residual_is_the_diagonal_that_features_miss(kernel):
+    F = landmark_features(X, X[:12], kernel)
+    residual = landmark_residual(X, F, X[:12], kernel)
+    full = np.diag(kernel_matrix(X, X, kernel))
+    if kernel == "energy":
+        full = 2 * np.linalg.norm(X - X[:12].mean(axis=0), axis=1)
+    assert residual.min() == 0
+    assert residual.max() > 0.1
+    assert_allclose(residual[:12], 0, atol=1e-8)
+    assert_allclose(residual[12:], (full - (F**2).sum(axis=1))[12:], atol=1e-12)
 
 
 def test_duplicated_landmarks_lower_the_rank():

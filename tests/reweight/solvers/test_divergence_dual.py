@@ -220,3 +220,14 @@ def test_bad_base_weights_are_refused(rows):
 def test_one_pass_iterator_of_chunks_is_refused(rows):
     with pytest.raises(TypeError, match="read only once"):
         divergence_dual(iter([rows]), None)
+
+
+@pytest.mark.parametrize("divergence", DIVERGENCES)
+def test_a_start_at_the_solution_ends_there_and_a_bad_one_does_no_harm(rows, divergence):
+    C, q = rows
+    cold = divergence_dual(C, q, divergence=divergence, alpha=0.01)
+    warm = divergence_dual(C, q, divergence=divergence, alpha=0.01, start=cold.dual)
+    wild = divergence_dual(C, q, divergence=divergence, alpha=0.01, start=np.full(5, 1e3))
+    assert warm.n_iter <= 1
+    assert_allclose(warm.x, cold.x, atol=1e-10)
+    assert_allclose(wild.x, cold.x, atol=1e-8)

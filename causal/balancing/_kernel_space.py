@@ -1,0 +1,116 @@
+"""The space in which kernel balancing compares arms: standardised covariates and a kernel."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reweight.kernels.kernel_sums import kernel_matrix, kernel_mean
+
+RANK_TOLERANCE = 1e-10
+
+
+@dataclass(frozen=True)
+class Standardizer:
+    """An affine map of the covariates.
+
+    Parameters
+    ----------
+    center : ndarray of shape (p,)
+        Subtracted first.
+    matrix : ndarray of shape (p, q) or (p,)
+        Multiplied with afterwards; a vector scales columns.
+    """
+
+    center: NDArray[np.float64]
+    matrix: NDArray[np.float64]
+
+    @classmethod
+    def fit(cls, X: NDArray, weight: NDArray, how: str) -> "Standardizer":
+        """Learn the map from weighted rows of both arms.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, p)
+            Covariates.
+        weight : ndarray of shape (n,)
+            Sampling weights.
+        how : {"std", "mahalanobis", "none"}
+            Unit variances, unit covariance matrix, or the identity.
+        """
+        share = weight / weight.sum()
+        if how == "none":
+            return cls(np.zeros(X.shape[1]), np.ones(X.shape[1]))
+        center = share @ X
+        centred = X - center
+        if how == "std":
+            scale = np.sqrt(share @ centred**2)
+            constant = scale <= RANK_TOLERANCE * (1.0 + np.abs(center))
+            return cls(center, 1.0 / np.where(constant, 1.0, scale))
+        scale = np.sqrt(share @ centred**2)
+        scale = np.where(scale > RANK_TOLERANCE * (1.0 + np.abs(center)), scale, np.inf)
+        # Columns are brought to one size first, so that the rank does not hang on their units.
+        centred = centred / scale
+        values, vectors = np.linalg.eigh((centred * share[:, None]).T @ centred)
+        kept = values > RANK_TOLERANCE * max(values[-1], RANK_TOLERANCE)
+        if not kept.any():
+            return cls(center, np.zeros((X.shape[1], 1)))
+        return cls(center, vectors[:, kept] / np.sqrt(values[kept]) / scale[:, None])
+
+    def transform(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Rows in the new coordinates."""
+        centred = X - self.center
+        return centred * self.matrix if self.matrix.ndim == 1 else centred @ self.matrix
+
+
+@dataclass(frozen=True)
+class KernelSpace:
+    """A kernel on standardised covariates.
+
+    Parameters
+    ----------
+    standardizer : Standardizer
+        Map of the covariates.
+    kernel : str
+        Name of the kernel.
+    bandwidth : float or ndarray
+        Its length, in standardised units.
+    parameters : dict
+        Its own parameters.
+    """
+
+    standardizer: Standardizer
+    kernel: str
+    bandwidth: float | NDArray[np.float64]
+    parameters: dict[str, Any]
+
+    def centred_gram(
+        self, Z: NDArray[np.float64], Y: NDArray[np.float64], r: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Inner products of embedded rows after subtraction of a weighted sample's mean.
+
+        Weights w that sum to one have the squared maximum mean discrepancy w'Gw
+        to the sample; also for kernels that are definite only on weights that
+        sum to zero.
+
+        Parameters
+        ----------
+        Z : ndarray of shape (n, q)
+            Rows.
+        Y : ndarray of shape (m, q)
+            Rows of the sample.
+        r : ndarray of shape (m,)
+            Their weights, summing to one.
+
+        Returns
+        -------
+        ndarray of shape (n, n)
+        """
+        options = {"kernel": self.kernel, "bandwidth": self.bandwidth, **self.parameters}
+        gram = kernel_matrix(Z, Z, **options)
+        mean = kernel_mean(Z, Y, r, **options)
+        gram -= mean[:, None]
+        gram -= mean
+        gram += r @ kernel_mean(Y, Y, r, **options)
+        return gram
