@@ -13,25 +13,42 @@ if TYPE_CHECKING:
     from causal.balancing.propensity import PropensityWeighting
     from causal.balancing.stable import StableBalancing
     from causal.balancing.tilting import InverseProbabilityTilting
+    from causal.datasets.cate import make_cate
     from causal.datasets.kang_schafer import make_kang_schafer
     from causal.datasets.lalonde import load_lalonde
     from causal.effects.cross_fitter import CrossFitter
+    from causal.effects.dr_learner import DRLearner
+    from causal.effects.losses import dr_loss, r_loss, r_score
+    from causal.effects.pseudo_outcome import pseudo_outcome, pseudo_outcome_weights
+    from causal.effects.pseudo_outcome_regressor import PseudoOutcomeRegressor
+    from causal.effects.r_learner import RLearner
     from causal.effects.target import make_effect_target
+    from causal.effects.u_learner import ULearner
     from causal.effects.weighted_effect import WeightedEffect
 
 _PUBLIC = {
     "CBPS": "causal.balancing.cbps",
     "CrossFitter": "causal.effects.cross_fitter",
+    "DRLearner": "causal.effects.dr_learner",
     "EnergyBalancing": "causal.balancing.energy",
     "EntropyBalancing": "causal.balancing.entropy",
     "InverseProbabilityTilting": "causal.balancing.tilting",
     "KernelBalancing": "causal.balancing.kernel",
     "PropensityWeighting": "causal.balancing.propensity",
+    "PseudoOutcomeRegressor": "causal.effects.pseudo_outcome_regressor",
+    "RLearner": "causal.effects.r_learner",
     "StableBalancing": "causal.balancing.stable",
+    "ULearner": "causal.effects.u_learner",
     "WeightedEffect": "causal.effects.weighted_effect",
+    "dr_loss": "causal.effects.losses",
     "load_lalonde": "causal.datasets.lalonde",
+    "make_cate": "causal.datasets.cate",
     "make_effect_target": "causal.effects.target",
     "make_kang_schafer": "causal.datasets.kang_schafer",
+    "pseudo_outcome": "causal.effects.pseudo_outcome",
+    "pseudo_outcome_weights": "causal.effects.pseudo_outcome",
+    "r_loss": "causal.effects.losses",
+    "r_score": "causal.effects.losses",
 }
 
 __all__ = sorted(_PUBLIC)

@@ -269,8 +269,8 @@ def read_treatment(
             shown = ", ".join(str(value) for value in distinct[:5])
             shown += ", ..." if len(distinct) > 5 else ""
             raise ValueError(
-                f"{owner}: treatment has {len(distinct)} arms ({shown}); only two are supported, so "
-                "fit pairs of arms"
+                f"{owner}: treatment has {len(distinct)} arms ({shown}); only two are supported, "
+                "so fit pairs of arms"
             )
         classes, codes = check_treatment(labels, labels)
         return classes, codes.astype(np.float64)

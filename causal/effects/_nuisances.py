@@ -95,8 +95,8 @@ class Nuisances:
 
     Parameters
     ----------
-    values : dict of ndarray of shape (n_blocks * n_samples,)
-        By name.
+    by_name : dict of ndarray of shape (n_blocks * n_samples,)
+        The nuisances.
     row : ndarray of int of shape (n_blocks * n_samples,)
         The row that each pseudo row belongs to.
     n_blocks : int
@@ -109,7 +109,7 @@ class Nuisances:
         Fitted models by nuisance, over repeats and folds.
     """
 
-    values: dict[str, Array]
+    by_name: dict[str, Array]
     row: Codes
     n_blocks: int
     fold: Codes

@@ -232,7 +232,7 @@ class CrossFitter(BaseEstimator):
         if names is None:
             names = ("m", "propensity") + (("mu0", "mu1") if self.outcome_by_arm else ())
         fitted = cross_fit_nuisances(data, names, nuisance_settings(self))
-        self.nuisances_ = fitted.values
+        self.nuisances_ = fitted.by_name
         self.row_ = fitted.row
         self.folds_ = fitted.fold[0] if len(fitted.fold) == 1 else fitted.fold
         self.models_ = fitted.models

@@ -53,9 +53,11 @@ def make_effect_target(
     Examples
     --------
     >>> from causal import make_effect_target
-    >>> make_effect_target([3.0, 1.0], [1, 0])
+    >>> make_effect_target([3.0, 1.0, 2.0, 2.0], [1, 0, 1, 0])
     array([[3., 1.],
-           [1., 0.]])
+           [1., 0.],
+           [2., 1.],
+           [2., 0.]])
     """
     outcome, labels, _ = split_target(y, np.asarray(treatment), owner=NAME)
     if len(labels) != len(outcome):

@@ -1,0 +1,170 @@
+"""The doubly robust learner."""
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils._param_validation import StrOptions
+
+from causal.effects._pseudo_outcome_base import FINAL_STAGE_CONSTRAINTS, CrossFittedLearner
+
+
+class DRLearner(CrossFittedLearner):
+    r"""Heterogeneous effects by regressing the doubly robust pseudo-outcome, unweighted.
+
+    With out-of-fold propensity e and outcomes mu_0, mu_1 of the two arms, the
+    pseudo-outcome is
+
+    .. math:: f = \mu_1 - \mu_0 + \frac{t (y - \mu_1)}{e}
+              - \frac{(1 - t)(y - \mu_0)}{1 - e},
+
+    whose mean given x is the effect if either e or both outcomes are right. A
+    final stage that is too simple approximates the effect over all rows alike.
+    Inverse propensities make it unsteady where arms hardly overlap;
+    `PseudoOutcomeRegressor("dr", "overlap")` weights that down.
+
+
+    Parameters
+    ----------
+    outcome_estimator : estimator, default=None
+        Model of the outcome, as in `CrossFitter`.
+    treatment_estimator : estimator, float or "known", default=None
+        Model of the treatment, as in `CrossFitter`.
+    final_estimator : "linear" or regressor, default="linear"
+        The regression of the pseudo-outcome on the covariates. "linear" is
+        weighted least squares with intercept, in closed form and with standard
+        errors.
+    featurizer : transformer, default=None
+        Applied to the covariates before the final stage.
+    effect_columns : list of int or str, default=None
+        Columns of X that the effect may depend on; nuisances see all. None is
+        all of them.
+    outcome_model : {"separate", "single"}, default="separate"
+        One outcome model for each arm, or one for both that sees the treatment
+        as its last column.
+    fit_nuisances : {"needed", "all"}, default="needed"
+        Whether also nuisances that this learner does not need are fitted, for
+        `refit_final` with another pseudo-outcome.
+    cv : int, "auto", splitter or iterable of (train, test), default=5
+        Folds, as in `CrossFitter`; None with `cross_fitting` 3 or 4.
+    cross_fitting : {2, 3, 4}, default=2
+        Order of cross-fitting, as in `CrossFitter`.
+    n_repeats : int, default=1
+        Number of draws of the folds.
+    fold_aggregation : {"stack", "average"}, default="stack"
+        With several pseudo rows for each row, whether one final stage sees all
+        of them, or each block has one and predictions are averaged.
+    cov_type : {"HC0", "HC1", "nonrobust"}, default="HC1"
+        Covariance of the linear final stage. With groups, or several pseudo
+        rows for each row, HC0 and HC1 are clustered.
+    propensity_clip : float, default=0.01
+        Propensities are moved into [propensity_clip, 1 - propensity_clip].
+    scoring : {"r", "dr"}, default="r"
+        What `score` is made of.
+    random_state : int, RandomState instance or None, default=None
+        Seeds folds and every unset `random_state` of the models.
+    n_jobs : int, default=None
+        Number of jobs over folds; it does not change the result.
+    verbose : int, default=0
+        Whether to show progress.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (n_terms,)
+        Slopes of the linear final stage.
+    intercept_ : float
+        Its intercept.
+    cov_ : ndarray of shape (n_terms + 1, n_terms + 1)
+        Covariance of intercept and slopes, in this order.
+    stderr_ : ndarray of shape (n_terms + 1,)
+        Standard errors of intercept and slopes; NaN if not identified.
+    final_estimator_ : estimator, list of estimators or "linear"
+        The fitted regressor; a list if blocks are averaged.
+    featurizer_ : transformer
+        Fitted, if there is one.
+    pseudo_outcome_ : ndarray of shape (n_pseudo_rows,)
+        Pseudo-outcomes.
+    weights_ : ndarray of shape (n_pseudo_rows,)
+        Weights of the final stage, sampling weights included, of mean one.
+    nuisances_ : dict of ndarray of shape (n_pseudo_rows,)
+        Out-of-fold nuisances, by name.
+    row_ : ndarray of int of shape (n_pseudo_rows,)
+        The row that each pseudo row belongs to.
+    folds_ : ndarray of int of shape (n_samples,) or (n_repeats, n_samples)
+        Fold that tests each row; -1 where nuisances came with `y`.
+    models_ : dict of list of estimators
+        Fitted nuisance models, over repeats and folds.
+    n_clipped_ : int
+        Number of propensities that were clipped.
+    nuisance_scores_ : dict
+        Out-of-fold R2, or log loss and area under the ROC curve.
+    classes_ : ndarray of shape (2,)
+        Control label, treated label.
+    n_features_in_ : int
+        Number of covariates.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names, when X has string column names.
+
+    References
+    ----------
+    Kennedy, E. (2023). Towards optimal doubly robust estimation of
+    heterogeneous causal effects. Electronic Journal of Statistics, 17(2).
+
+    Examples
+    --------
+    >>> from causal import DRLearner, make_cate
+    >>> study = make_cate(2000, setup="B", random_state=0)
+    >>> learner = DRLearner(random_state=0).fit(study.X, study.y, treatment=study.treatment)
+    >>> learner.predict_interval(study.X[:3]).shape
+    (3, 2)
+    """
+
+    _parameter_constraints = {
+        **{
+            name: kind
+            for name, kind in FINAL_STAGE_CONSTRAINTS.items()
+            if name != "discrete_treatment"
+        },
+        "outcome_model": [StrOptions({"separate", "single"})],
+    }
+
+    def __init__(
+        self,
+        outcome_estimator: Any = None,
+        treatment_estimator: Any = None,
+        *,
+        final_estimator: Any = "linear",
+        featurizer: Any = None,
+        effect_columns: Any = None,
+        outcome_model: str = "separate",
+        fit_nuisances: str = "needed",
+        cv: Any = 5,
+        cross_fitting: int = 2,
+        n_repeats: int = 1,
+        fold_aggregation: str = "stack",
+        cov_type: str = "HC1",
+        propensity_clip: float = 0.01,
+        scoring: str = "r",
+        random_state: int | np.random.RandomState | None = None,
+        n_jobs: int | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.outcome_estimator = outcome_estimator
+        self.treatment_estimator = treatment_estimator
+        self.final_estimator = final_estimator
+        self.featurizer = featurizer
+        self.effect_columns = effect_columns
+        self.outcome_model = outcome_model
+        self.fit_nuisances = fit_nuisances
+        self.cv = cv
+        self.cross_fitting = cross_fitting
+        self.n_repeats = n_repeats
+        self.fold_aggregation = fold_aggregation
+        self.cov_type = cov_type
+        self.propensity_clip = propensity_clip
+        self.scoring = scoring
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    def _rule(self) -> tuple[str, Any, Any]:
+        return "dr", None, None
