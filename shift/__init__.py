@@ -11,9 +11,12 @@ if TYPE_CHECKING:
     from shift.covariate.double_weighting_classifier import DoubleWeightingClassifier
     from shift.covariate.kernel_mean_matching import KernelMeanMatching
     from shift.covariate.kliep import KLIEP
+    from shift.covariate.plots import domain_score_histogram, source_weight_plot
     from shift.covariate.robust_bias_aware import RobustBiasAwareClassifier
     from shift.covariate.rulsif import RuLSIF
+    from shift.covariate.shift_test import covariate_shift_test
     from shift.covariate.ulsif import ULSIF
+    from shift.datasets.covariate_shift import make_covariate_shift
 
 _PUBLIC: dict[str, str] = {
     "ClassifierDensityRatio": "shift.covariate.classifier_density_ratio",
@@ -24,6 +27,10 @@ _PUBLIC: dict[str, str] = {
     "RobustBiasAwareClassifier": "shift.covariate.robust_bias_aware",
     "RuLSIF": "shift.covariate.rulsif",
     "ULSIF": "shift.covariate.ulsif",
+    "covariate_shift_test": "shift.covariate.shift_test",
+    "domain_score_histogram": "shift.covariate.plots",
+    "make_covariate_shift": "shift.datasets.covariate_shift",
+    "source_weight_plot": "shift.covariate.plots",
 }
 
 __all__ = sorted(_PUBLIC)

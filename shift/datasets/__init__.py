@@ -1,0 +1,1 @@
+"""Generators of simulated data that are distributed differently where they are used."""
