@@ -50,6 +50,7 @@ ROWS_DO_NOT_ADD = {
 ROWS_ADD_WITH = {
     # Folds, pairs and quantiles of distances count rows.
     "KLIEP": {"bandwidth": 1.0},
+    "KernelBalancing": {"bandwidth": 1.5},
     "RuLSIF": {"bandwidth": 1.0, "alpha": 0.1},
     "ULSIF": {"bandwidth": 1.0, "alpha": 0.1},
     # The rule of the bandwidth counts neighbours, and without a ridge many weights match as well.
