@@ -22,9 +22,13 @@ if TYPE_CHECKING:
     from causal.effects.pseudo_outcome import pseudo_outcome, pseudo_outcome_weights
     from causal.effects.pseudo_outcome_regressor import PseudoOutcomeRegressor
     from causal.effects.r_learner import RLearner
+    from causal.effects.rs_learner import RSLearner
+    from causal.effects.s_learner import SLearner
+    from causal.effects.t_learner import TLearner
     from causal.effects.target import make_effect_target
     from causal.effects.u_learner import ULearner
     from causal.effects.weighted_effect import WeightedEffect
+    from causal.effects.x_learner import XLearner
 
 _PUBLIC = {
     "CBPS": "causal.balancing.cbps",
@@ -37,9 +41,13 @@ _PUBLIC = {
     "PropensityWeighting": "causal.balancing.propensity",
     "PseudoOutcomeRegressor": "causal.effects.pseudo_outcome_regressor",
     "RLearner": "causal.effects.r_learner",
+    "RSLearner": "causal.effects.rs_learner",
+    "SLearner": "causal.effects.s_learner",
     "StableBalancing": "causal.balancing.stable",
+    "TLearner": "causal.effects.t_learner",
     "ULearner": "causal.effects.u_learner",
     "WeightedEffect": "causal.effects.weighted_effect",
+    "XLearner": "causal.effects.x_learner",
     "dr_loss": "causal.effects.losses",
     "load_lalonde": "causal.datasets.lalonde",
     "make_cate": "causal.datasets.cate",

@@ -9,7 +9,8 @@ from sklearn.model_selection import GridSearchCV, GroupKFold, RandomizedSearchCV
 
 from causal.effects._effect_data import EffectData
 from causal.effects._folds import make_effect_folds
-from causal.effects._nuisances import Nuisances, NuisanceSettings, is_weighter
+from causal.effects._nuisance_checks import NuisanceSettings, is_weighter
+from causal.effects._nuisances import Nuisances
 from causal.effects._study import last_step, seeded_clone
 from causal.effects.pseudo_outcome import (
     ARM_WEIGHTINGS,

@@ -72,7 +72,7 @@ class EffectLearner(BaseEstimator):
             X,
             y,
             treatment,
-            discrete_treatment=getattr(self, "discrete_treatment", True),
+            discrete_treatment=getattr(self, "discrete_treatment", "auto"),
             allow_nan=self._accepts_missing(),
             **metadata,
         )
@@ -139,8 +139,8 @@ class EffectLearner(BaseEstimator):
         if data.nuisances:
             raise ValueError(
                 f"{type(self).__name__}: scoring={self.scoring!r} needs the nuisances "
-                f"{list(names)}, but y has {list(data.nuisances)}; pass the target array of CrossFitter("
-                "outcome_by_arm=True)"
+                f"{list(names)}, but y has {list(data.nuisances)}; pass the target array of "
+                "CrossFitter(outcome_by_arm=True)"
             )
         settings = nuisance_settings(_WithDefaults(self))
         return cross_fit_nuisances(data, names, settings).by_name

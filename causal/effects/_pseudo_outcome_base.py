@@ -25,9 +25,9 @@ from causal.effects._learner import (
     column_names,
     select_columns,
 )
+from causal.effects._nuisance_checks import NuisanceSettings
 from causal.effects._nuisances import (
     Nuisances,
-    NuisanceSettings,
     cross_fit_nuisances,
     dense_matrix,
     given_nuisances,
@@ -130,7 +130,7 @@ class CrossFittedLearner(EffectLearner):
         check_pair(kind, weighting, data, self.treatment_estimator, settings.owner)
         names = self._needed(kind, weighting, variance_estimator)
         nuisances = self._get_nuisances(data, names, settings)
-        self.nuisances_, self.row_ = nuisances.values, nuisances.row
+        self.nuisances_, self.row_ = nuisances.by_name, nuisances.row
         self.folds_ = nuisances.fold[0] if len(nuisances.fold) == 1 else nuisances.fold
         self.models_, self.n_clipped_ = nuisances.models, nuisances.n_clipped
         rows = make_pseudo_rows(data, nuisances, kind, weighting, variance_estimator, settings)
@@ -176,7 +176,7 @@ class CrossFittedLearner(EffectLearner):
         if data.propensity is not None:
             given.by_name["propensity"] = data.propensity
         needed = NUISANCES_OF[self._rule()[0]]
-        missing = [name for name in needed if name not in given.values]
+        missing = [name for name in needed if name not in given.by_name]
         if missing:
             raise ValueError(
                 f"{settings.owner}: pseudo-outcome {self._rule()[0]!r} needs {missing}, but y has "

@@ -9,7 +9,7 @@ from sklearn.utils import check_random_state, get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
 
 from causal.effects._effect_data import EffectData
-from causal.effects._nuisances import NuisanceSettings
+from causal.effects._nuisance_checks import NuisanceSettings
 
 NUISANCE_CONSTRAINTS = {
     "outcome_estimator": [HasMethods(["fit", "predict"]), None],
