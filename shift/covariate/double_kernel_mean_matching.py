@@ -16,7 +16,6 @@ from shift.covariate._matching_weighter import MatchingWeighter
 
 INTERIOR = 1e-3
 NO_SUPPORT = 0.05
-# Differences of kernel means below this are round-off.
 ROUND_OFF = 1e-12
 
 
@@ -213,21 +212,23 @@ class _TargetWeights:
         self.rows, self.shares = problem.rows[carrying], shares[carrying]
         self.kernel, self.bandwidth = problem.kernel, problem.bandwidth
         self.D, self.X_target, self.target = problem.D, problem.X_target, matching.target
-        self.slope, self.intercept = None, -problem.alpha
-        if 1 < problem.D < np.inf:
-            self._estimate_slope(problem, matching)
+        self.slope, self.intercept, self.level = None, -problem.alpha, ROUND_OFF
+        interior = (self.target > INTERIOR) & (self.target < 1 - INTERIOR)
+        if problem.D > 1 and interior.any():
+            f = self._witness(self.X_target[interior])
+            # Interior rows without a ball have equal means of both kernels, but for the gap.
+            self.level = max(float(np.abs(f).max()), ROUND_OFF)
+            if np.isfinite(problem.D):
+                self._estimate_slope(problem, matching, f, self.target[interior] - 1)
 
     def _witness(self, X: NDArray) -> NDArray[np.float64]:
         return kernel_matvec(X, self.rows, self.shares, self.kernel, self.bandwidth)
 
-    def _estimate_slope(self, problem: MatchingProblem, matching: Matching) -> None:
-        alpha = matching.target
-        interior = (alpha > INTERIOR) & (alpha < 1 - INTERIOR)
-        if not interior.any():
-            return
-        f, drop = self._witness(problem.X_target[interior]), alpha[interior] - 1
+    def _estimate_slope(
+        self, problem: MatchingProblem, matching: Matching, f: NDArray, drop: NDArray
+    ) -> None:
         difference = abs(problem.feasible.difference(matching.result.x))
-        if difference >= problem.mean_tolerance * (1 - 1e-6) and interior.sum() > 1:
+        if difference >= problem.mean_tolerance * (1 - 1e-6) and len(f) > 1:
             # The price of the bound on the means shifts the witness by a constant.
             slope, offset = np.polyfit(f, drop, 1)
             if slope > 0:
@@ -244,5 +245,7 @@ class _TargetWeights:
         f = self._witness(X)
         if self.slope is not None:
             return np.clip(1.0 + self.slope * (f + self.intercept), 0.0, 1.0)
-        nearest = cKDTree(self.X_target).query(X)[1]
-        return np.where(f >= -ROUND_OFF, 1.0, self.target[nearest])
+        nearest = self.target[cKDTree(self.X_target).query(X)[1]]
+        if np.isinf(self.D):
+            return np.where(f > self.level, 1.0, np.where(f < -self.level, 0.0, nearest))
+        return np.where(f >= -ROUND_OFF, 1.0, nearest)

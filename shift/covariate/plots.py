@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from reweight.diagnostics.plots import GREY, PALETTE
 from reweight.normalization import effective_sample_size, normalize_weights
 from reweight.validation import check_weights
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SOURCE_COLOR = "#0072B2"
-TARGET_COLOR = "#D55E00"
+SOURCE_COLOR, TARGET_COLOR = PALETTE[:2]
 
 
 def domain_score_histogram(
@@ -74,7 +74,7 @@ def domain_score_histogram(
         label=f"target: n = {target.size:,}",
     )
     share = np.histogram(source, edges)[0] / source.size
-    ax.stairs(share, edges, color="0.45", lw=1.2, label=f"source: n = {source.size:,}")
+    ax.stairs(share, edges, color=GREY, lw=1.2, label=f"source: n = {source.size:,}")
     if weights is not None:
         w = _check_row_weights(caller, weights, source.size)
         share = np.histogram(source, edges, weights=w)[0] / source.size
@@ -129,7 +129,7 @@ def source_weight_plot(
     ax = _axes(ax)
     label = f"source: n = {source.size:,}, ESS = {effective_sample_size(w):,.0f}"
     ax.scatter(source, w, s=14, color=SOURCE_COLOR, alpha=0.6, linewidths=0, label=label)
-    ax.axhline(1.0, color="0.45", lw=1, ls="--", label="equal weights")
+    ax.axhline(1.0, color=GREY, lw=1, ls="--", label="equal weights")
     low = -0.06 * w.max()
     if target_scores is not None:
         target = _check_scores(caller, "target_scores", target_scores)
