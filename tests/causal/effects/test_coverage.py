@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "coverage.py"
+BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "interval_coverage.py"
 
 
 @pytest.fixture(scope="module")

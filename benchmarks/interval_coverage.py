@@ -1,8 +1,8 @@
 """How often the intervals of `WeightedEffect` cover the effect that they are about.
 
-    python benchmarks/coverage.py [--replications 1000] [--jobs 2]
+    python benchmarks/interval_coverage.py [--replications 1000] [--jobs 2]
 
-Writes benchmarks/coverage.csv: one row per method and estimand with the truth, bias, the spread of
+Writes benchmarks/interval_coverage.csv: one row per method and estimand with the truth, bias, the spread of
 the estimates, the mean standard error, and the coverage of 95 % intervals with its own error.
 """
 
@@ -123,5 +123,5 @@ if __name__ == "__main__":
     parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
     table = coverage_table(arguments.replications, arguments.jobs)
-    table.round(4).to_csv(HERE / "coverage.csv", lineterminator="\n")
+    table.round(4).to_csv(HERE / "interval_coverage.csv", lineterminator="\n")
     print(table.round(4).to_string())
