@@ -435,9 +435,12 @@ class KernelBalancing(BalancingWeighter):
         self.alpha_ = min(left, key=left.get)
         if self.alpha_ != ALPHAS[-1]:
             attempt(self.alpha_)
+        functions = "squares and products" if self.exact_moments == 1 else "the covariates"
+        if self.exact_moments > 1:
+            functions = f"powers up to {self.exact_moments + 1} and products"
         warn_weights(
             f"{type(self).__name__}: alpha='auto' found no strength that leaves standardised mean "
-            f"differences of squares and products below {GOOD_SMD:g}; it took alpha="
+            f"differences of {functions} below {GOOD_SMD:g}; it took alpha="
             f"{self.alpha_:g}, which leaves {left[self.alpha_]:.3g}; look at balance_table"
         )
 

@@ -88,7 +88,7 @@ def damped_newton(
 def newton_direction(
     hessian: NDArray[np.float64], gradient: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """-H^-1 g, with the smallest diagonal damping at which H is positive definite.
+    """-H^-1 g, with the smallest damping at which H is positive definite.
 
     Parameters
     ----------
@@ -101,17 +101,20 @@ def newton_direction(
     -------
     ndarray of shape (d,)
     """
-    size = max(float(np.abs(np.diag(hessian)).max(initial=0.0)), np.finfo(float).tiny)
+    diagonal = np.diag(hessian)
+    # On a unit diagonal, one variable of huge curvature does not drown the others in round-off.
+    scale = 1.0 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
+    scaled, right = hessian * np.outer(scale, scale), gradient * scale
     damping = 0.0
     for _ in range(12):
         try:
             factor = cho_factor(
-                hessian + damping * np.eye(len(hessian)), lower=True, check_finite=False
+                scaled + damping * np.eye(len(scaled)), lower=True, check_finite=False
             )
         except np.linalg.LinAlgError:
-            damping = max(100 * damping, 1e-14 * size)
+            damping = max(100 * damping, 1e-14)
             continue
-        if np.diag(factor[0]).min(initial=np.inf) ** 2 > 1e-15 * size:
-            return -cho_solve(factor, gradient, check_finite=False)
-        damping = max(100 * damping, 1e-14 * size)
-    return -np.linalg.lstsq(hessian, gradient, rcond=1e-12)[0]
+        if np.diag(factor[0]).min(initial=np.inf) ** 2 > 1e-15:
+            return -scale * cho_solve(factor, right, check_finite=False)
+        damping = max(100 * damping, 1e-14)
+    return -scale * np.linalg.lstsq(scaled, right, rcond=1e-12)[0]
