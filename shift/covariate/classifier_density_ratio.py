@@ -128,17 +128,18 @@ class ClassifierDensityRatio(RatioWeighter):
         self.estimator_ = weighted_fit(clone(estimator), rows, is_target, weight, owner=owner)
         self._log_prior = np.log(n / t) - _class_weight_log_odds(estimator, n, t)
         if self.cv is None:
-            return self._cap(self._ratio(X), warn=True)
-        crossed = cross_fit(
-            estimator,
-            rows,
-            is_target,
-            cv=self.cv,
-            method=_method(estimator),
-            sample_weight=weight,
-            random_state=self.random_state,
-            n_jobs=self.n_jobs,
-        )
+            return self._cap(self._from_log_odds(_log_odds_of(self.estimator_, X)), warn=True)
+        with np.errstate(divide="ignore"):
+            crossed = cross_fit(
+                estimator,
+                rows,
+                is_target,
+                cv=self.cv,
+                method=_method(estimator),
+                sample_weight=weight,
+                random_state=self.random_state,
+                n_jobs=self.n_jobs,
+            )
         missing = int((crossed.missing_rows < n).sum())
         if missing:
             raise ValueError(
@@ -152,8 +153,7 @@ class ClassifierDensityRatio(RatioWeighter):
         self.estimator_ = None
 
     def _ratio(self, X: Any) -> NDArray[np.float64]:
-        output = getattr(self.estimator_, _method(self.estimator_))(X)
-        return self._cap(self._from_log_odds(_log_odds(output)))
+        return self._cap(self._from_log_odds(_log_odds_of(self.estimator_, X)))
 
     def _from_log_odds(self, log_odds: NDArray) -> NDArray[np.float64]:
         certain = np.isposinf(log_odds)
@@ -185,6 +185,12 @@ def _method(estimator: Any) -> str:
     if isinstance(last, LogisticRegression | LogisticRegressionCV):
         return "decision_function"
     return "predict_log_proba" if hasattr(estimator, "predict_log_proba") else "predict_proba"
+
+
+def _log_odds_of(estimator: Any, X: Any) -> NDArray[np.float64]:
+    # A probability of zero is a fact about the classifier, handled where odds become weights.
+    with np.errstate(divide="ignore"):
+        return _log_odds(getattr(estimator, _method(estimator))(X))
 
 
 def _log_odds(output: NDArray) -> NDArray[np.float64]:
