@@ -1,5 +1,6 @@
 """Folds of cross-fitting: test parts that cover each row once, both arms in each training part."""
 
+import warnings
 from numbers import Integral
 from typing import Any
 
@@ -83,8 +84,11 @@ def make_effect_folds(
     X = np.empty((n, 0)) if isinstance(data.X, np.ndarray) else data.X
     labels = np.zeros(n) if stratify is None else stratify
     everyone = np.arange(n)
-    splits = check_cv(cv, labels, classifier=data.binary).split(X, labels, data.groups)
-    folds = [(everyone[train], everyone[test]) for train, test in splits]
+    with warnings.catch_warnings():
+        # Test parts without one of the arms do no harm; training parts are checked below.
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        splits = check_cv(cv, labels, classifier=data.binary).split(X, labels, data.groups)
+        folds = [(everyone[train], everyone[test]) for train, test in splits]
     _check_partition(folds, n, cross_fitting, owner)
     for number, (train, test) in enumerate(folds):
         seen = train if cross_fitting == 2 else test
@@ -117,10 +121,10 @@ def _check_size(k: int, data: EffectData, owner: str) -> None:
         raise ValueError(f"{owner}: cv={k} is not cross-fitting; pass at least 2 folds")
     if data.binary and data.groups is None:
         counts = np.bincount(data.treatment.astype(int), minlength=2)
-        if counts.min() < k:
+        if counts.max() < k:
             raise ValueError(
-                f"{owner}: {ARMS[int(np.argmin(counts))]} rows number {counts.min()}, fewer than "
-                f"cv={k} folds; pass a smaller cv"
+                f"{owner}: the arms have {counts[0]} and {counts[1]} rows, fewer than cv={k} "
+                "folds; pass a smaller cv"
             )
 
 

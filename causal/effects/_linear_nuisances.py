@@ -32,6 +32,7 @@ GRADIENT_TOL = 1e-9
 MAX_CHORD_STEPS = 25
 WARM_START_ROWS = 10_000
 SINGULAR = 1e-10
+TINY = 1e-14
 
 
 @dataclass(frozen=True)
@@ -258,7 +259,7 @@ def _solve(G: Array, c: Array, alpha: float) -> Array | None:
         factor = cho_factor(H / np.outer(scale, scale), lower=True, check_finite=False)
     except np.linalg.LinAlgError:
         return None
-    if len(G) and np.diag(factor[0]).min() ** 2 < SINGULAR:
+    if len(G) and np.diag(factor[0]).min() ** 2 < (SINGULAR if alpha == 0 else TINY):
         return None
     return cho_solve(factor, c / scale, check_finite=False) / scale
 

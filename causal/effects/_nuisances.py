@@ -13,15 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 from sklearn.base import clone, is_classifier
-from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeCV
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from threadpoolctl import threadpool_limits
 
+from causal.effects._default_models import StandardizedLogistic, StandardizedRidge
 from causal.effects._effect_data import EffectData
 from causal.effects._folds import Folds, fold_codes, leave_fold_out, make_effect_folds
 from causal.effects._linear_nuisances import (
-    DEFAULT_ALPHAS,
     DEFAULT_LOGISTIC,
     DEFAULT_RIDGE,
     Design,
@@ -75,16 +73,6 @@ class Nuisances:
     fold: Codes
     n_clipped: int
     models: dict[str, list]
-
-
-def default_regressor() -> Any:
-    """The outcome model of learners that fit on all rows, where the user names none."""
-    return make_pipeline(StandardScaler(), RidgeCV(DEFAULT_ALPHAS))
-
-
-def default_classifier() -> Any:
-    """The propensity model of learners that fit on all rows, where the user names none."""
-    return make_pipeline(StandardScaler(), LogisticRegression())
 
 
 def given_nuisances(data: EffectData) -> Nuisances:
@@ -264,7 +252,7 @@ class _Repeat:
         if name != "m" and self.settings.outcome_model == "single":
             return self._single_outcome_model()
         model = self.settings.outcome_estimator
-        model = default_regressor() if model is None else model
+        model = StandardizedRidge() if model is None else model
         classifier = is_classifier(model)
         y = self.data.y.astype(int) if classifier else self.data.y
         method = "predict_proba" if classifier else "predict"
@@ -274,7 +262,7 @@ class _Repeat:
     def _generic_propensity(self) -> dict[str, Array]:
         model, t = self.settings.treatment_estimator, self.data.treatment
         if model is None:
-            model = default_classifier() if self.data.binary else default_regressor()
+            model = StandardizedLogistic() if self.data.binary else StandardizedRidge()
         if is_weighter(model):
             pair = self._cross_fit("propensity", WeighterPropensity(model), self.data.X, t)
             named = {"propensity": pair[..., 0], "control_propensity": pair[..., 1]}
@@ -287,7 +275,7 @@ class _Repeat:
 
     def _single_outcome_model(self) -> dict[str, Array]:
         model = self.settings.outcome_estimator
-        model = default_regressor() if model is None else model
+        model = StandardizedRidge() if model is None else model
         X = with_treatment_column(self.data.X, self.data.treatment)
         pair = self._cross_fit("mu", BothArms(model), X, self.data.y)
         return {"mu0": pair[..., 0], "mu1": pair[..., 1]}

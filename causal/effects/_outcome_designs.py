@@ -37,13 +37,16 @@ def with_treatment_column(X: Any, treatment: Array | float) -> Any:
         return np.column_stack([X, column])
     import narwhals.stable.v1 as nw
 
+    if hasattr(X, "set_axis"):
+        # Estimators refuse names of which some are words.
+        X = X.set_axis([str(name) for name in X.columns], axis=1)
     frame = nw.from_native(X, eager_only=True)
     name = TREATMENT_COLUMN
     while name in frame.columns:
         name = f"_{name}"
-    series = nw.new_series(name, column, backend=nw.get_native_namespace(frame))
-    if hasattr(X, "iloc"):
+    if hasattr(X, "assign"):
         return X.assign(**{name: column})
+    series = nw.new_series(name, column, backend=nw.get_native_namespace(frame))
     return frame.with_columns(series).to_native()
 
 

@@ -107,8 +107,8 @@ class CrossFittedLearner(EffectLearner):
 
         Returns
         -------
-        self : estimator
-            The fitted learner.
+        CrossFittedLearner
+            The learner itself.
 
         Raises
         ------

@@ -289,13 +289,8 @@ class CrossFitter(BaseEstimator):
                 "each row, which a target array cannot hold; use PseudoOutcomeRegressor("
                 f"cross_fitting={self.cross_fitting}), or cross_fitting=2"
             )
-        self.fit(
-            X,
-            y,
-            treatment=treatment,
-            sample_weight=sample_weight,
-            groups=groups,
-            propensity=propensity,
+        self._fit_nuisances(
+            X, y, treatment, sample_weight=sample_weight, groups=groups, propensity=propensity
         )
         if "control_propensity" in self.nuisances_:
             raise ValueError(

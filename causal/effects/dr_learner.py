@@ -22,7 +22,6 @@ class DRLearner(CrossFittedLearner):
     Inverse propensities make it unsteady where arms hardly overlap;
     `PseudoOutcomeRegressor("dr", "overlap")` weights that down.
 
-
     Parameters
     ----------
     outcome_estimator : estimator, default=None

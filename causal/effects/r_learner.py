@@ -22,7 +22,6 @@ class RLearner(CrossFittedLearner):
     is that of one unit; if outcomes are not linear in the dose, it is a weighted
     average slope.
 
-
     Parameters
     ----------
     outcome_estimator : estimator, default=None

@@ -61,7 +61,7 @@ class RSLearner(EffectLearner):
         Its intercept.
     baseline_coef_ : ndarray of shape (n_terms,)
         Slopes of the part without treatment.
-    alpha_ : float
+    penalty_ : float
         Penalty used.
     nuisances_ : dict of ndarray of shape (n_samples,)
         Out-of-fold nuisances, by name.
@@ -238,7 +238,7 @@ class RSLearner(EffectLearner):
         else:
             lasso = Lasso(self.alpha, fit_intercept=False)
         lasso.fit(rest[:, 1:], rest[:, 0], sample_weight=data.sample_weight)
-        self.alpha_ = float(getattr(lasso, "alpha_", self.alpha or 0.0))
+        self.penalty_ = float(getattr(lasso, "alpha_", self.alpha or 0.0))
         d = phi.shape[1]
         first = projection[1, 0] - projection[1, 1:] @ lasso.coef_
         self.coef_ = lasso.coef_[:d] / scale

@@ -8,8 +8,8 @@ from sklearn.base import clone
 from sklearn.utils._param_validation import HasMethods, StrOptions
 
 from causal.effects._arm_models import check_outcome, draw_seed, fit_on_rows
+from causal.effects._default_models import StandardizedRidge
 from causal.effects._learner import SCORING_CONSTRAINT, EffectLearner
-from causal.effects._nuisances import default_regressor
 from causal.effects._outcome_designs import predict_mean, with_treatment_column
 
 DOSES = (0.25, 0.75)
@@ -120,7 +120,7 @@ class SLearner(EffectLearner):
         self._validate_params()
         name = type(self).__name__
         data = self._read(X, y, treatment, sample_weight=sample_weight)
-        model = default_regressor() if self.outcome_estimator is None else self.outcome_estimator
+        model = StandardizedRidge() if self.outcome_estimator is None else self.outcome_estimator
         check_outcome(model, data.y, name)
         self.doses_ = np.array([0.0, 1.0])
         if not data.binary:

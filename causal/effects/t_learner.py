@@ -7,8 +7,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils._param_validation import HasMethods
 
 from causal.effects._arm_models import check_outcome, check_two_arms, draw_seed, fit_on_rows
+from causal.effects._default_models import StandardizedRidge
 from causal.effects._learner import SCORING_CONSTRAINT, EffectLearner
-from causal.effects._nuisances import default_regressor
 from causal.effects._outcome_designs import predict_mean
 
 
@@ -23,7 +23,7 @@ class TLearner(EffectLearner):
     ----------
     outcome_estimator : estimator, default=None
         Regressor; or a classifier with `predict_proba` for an outcome of 0 and
-        1. None is RidgeCV on standardised columns.
+        1. None is the ridge regression of `CrossFitter`.
     scoring : {"r", "dr"}, default="r"
         What `score` is made of.
     random_state : int, RandomState instance or None, default=None
@@ -108,7 +108,7 @@ class TLearner(EffectLearner):
         name = type(self).__name__
         data = self._read(X, y, treatment, sample_weight=sample_weight)
         check_two_arms(data, name)
-        model = default_regressor() if self.outcome_estimator is None else self.outcome_estimator
+        model = StandardizedRidge() if self.outcome_estimator is None else self.outcome_estimator
         check_outcome(model, data.y, name)
         seed = draw_seed(self.random_state)
         self.mu0_model_, self.mu1_model_ = (

@@ -14,7 +14,6 @@ class ULearner(CrossFittedLearner):
     explodes as propensities approach 0 or 1. It is here to be compared with;
     `RLearner` is the same with inverse-variance weights.
 
-
     Parameters
     ----------
     outcome_estimator : estimator, default=None

@@ -9,8 +9,8 @@ from sklearn.base import is_classifier
 from sklearn.utils._param_validation import HasMethods, Interval
 
 from causal.effects._arm_models import check_outcome, check_two_arms, draw_seed, fit_on_rows
+from causal.effects._default_models import StandardizedLogistic, StandardizedRidge
 from causal.effects._learner import SCORING_CONSTRAINT, EffectLearner
-from causal.effects._nuisances import default_classifier, default_regressor
 from causal.effects._outcome_designs import predict_mean
 
 
@@ -27,13 +27,13 @@ class XLearner(EffectLearner):
     ----------
     outcome_estimator : estimator, default=None
         Regressor; or a classifier with `predict_proba` for an outcome of 0 and
-        1. None is RidgeCV on standardised columns.
+        1. None is the ridge regression of `CrossFitter`.
     effect_estimator : regressor, default=None
         Model of imputed effects; None is `outcome_estimator` if that is a
-        regressor, else RidgeCV on standardised columns.
+        regressor, else the ridge regression of `CrossFitter`.
     treatment_estimator : classifier or float, default=None
         Model of the propensity, fitted on all rows, or the propensity itself.
-        None is logistic regression on standardised columns.
+        None is the logistic regression of `CrossFitter`.
     propensity_clip : float, default=0.0
         Propensities are moved into [propensity_clip, 1 - propensity_clip]. They
         are weights here, and never divided by.
@@ -144,7 +144,7 @@ class XLearner(EffectLearner):
         name = type(self).__name__
         data = self._read(X, y, treatment, sample_weight=sample_weight)
         check_two_arms(data, name)
-        model = default_regressor() if self.outcome_estimator is None else self.outcome_estimator
+        model = StandardizedRidge() if self.outcome_estimator is None else self.outcome_estimator
         check_outcome(model, data.y, name)
         seed, s = draw_seed(self.random_state), data.sample_weight
         controls, treated = data.treatment == 0, data.treatment == 1
@@ -160,7 +160,7 @@ class XLearner(EffectLearner):
         self.tau1_model_ = fit_on_rows(effect_model, data.X, imputed, treated, s, seed, name)
         self.treatment_model_ = self.treatment_estimator
         if not isinstance(self.treatment_estimator, Real):
-            classifier = self.treatment_estimator or default_classifier()
+            classifier = self.treatment_estimator or StandardizedLogistic()
             everyone = controls | treated
             self.treatment_model_ = fit_on_rows(
                 classifier, data.X, data.treatment.astype(int), everyone, s, seed, name
@@ -171,7 +171,7 @@ class XLearner(EffectLearner):
     def _effect_model(self, outcome_model: Any) -> Any:
         if self.effect_estimator is not None:
             return self.effect_estimator
-        return default_regressor() if is_classifier(outcome_model) else outcome_model
+        return StandardizedRidge() if is_classifier(outcome_model) else outcome_model
 
     def predict(self, X: Any) -> NDArray[np.float64]:
         """Effect at each row.
