@@ -22,6 +22,7 @@ from causal.balancing._kernel_dual import DualSolver, LandmarkMap
 from causal.balancing._kernel_exact import ExactSolver
 from causal.balancing._kernel_space import KernelSpace, Standardizer
 from reweight.kernels.bandwidth import RULES, resolve_bandwidth
+from reweight.kernels.chunks import row_slices
 from reweight.kernels.kernel_sums import DECAYING_KERNELS, KERNELS, check_kernel
 from reweight.kernels.landmarks import choose_landmarks
 from reweight.validation import warn_weights
@@ -384,8 +385,15 @@ class KernelBalancing(BalancingWeighter):
 
     def _columns(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         """Moments, then landmark features."""
-        features = self._map.features(self._space.standardizer.transform(X))
-        return np.hstack([self._exact_columns(X), features]) if self.exact_moments else features
+        Z = self._space.standardizer.transform(X)
+        if not self.exact_moments:
+            return self._map.features(Z)
+        moments = self._exact_columns(X)
+        columns = np.empty((len(X), moments.shape[1] + self._map.projection.shape[1]))
+        columns[:, : moments.shape[1]] = moments
+        for rows in row_slices(len(X)):
+            columns[rows, moments.shape[1] :] = self._map.features(Z[rows])
+        return columns
 
     def _ridge(self) -> NDArray[np.float64]:
         moments = len(self._names())

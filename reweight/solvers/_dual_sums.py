@@ -120,11 +120,13 @@ def chunk_sums(
             value, first, second = float(base @ values), base * first, base * second
         part = DualSums(peak, float(first.max()), value, np.r_[first.sum(), first @ block], None)
         if hessian:
-            weighted = block * second[:, None]
+            root = np.sqrt(second)
+            scaled = block * root[:, None]
             part.second = np.empty((m + 1, m + 1))
             part.second[0, 0] = second.sum()
-            part.second[0, 1:] = part.second[1:, 0] = weighted.sum(axis=0)
-            part.second[1:, 1:] = weighted.T @ block
+            part.second[0, 1:] = part.second[1:, 0] = root @ scaled
+            # A matrix times its own transpose takes half the work.
+            part.second[1:, 1:] = scaled.T @ scaled
         total = merge(total, part, relative=kl)
     return total
 
