@@ -18,7 +18,8 @@ from reweight.solvers._qp_constraints import Constraints, interior_start
 STEP_TO_BOUNDARY = 0.995
 CENTRALITY_CORRECTORS = 3
 EPS = float(np.finfo(float).eps)
-TINY = float(np.finfo(float).tiny)
+# Far below any weight, yet its inverse times any price stays finite.
+TINY = 1e-200
 ROUND_OFF = 64 * EPS
 SIZE_FLOOR = 1e-8
 COMPLEMENTARITY_FLOOR = 1e-4
