@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from causal.balancing.cbps import CBPS
     from causal.balancing.energy import EnergyBalancing
     from causal.balancing.entropy import EntropyBalancing
+    from causal.balancing.ipm import IPMBalancing
     from causal.balancing.kernel import KernelBalancing
     from causal.balancing.propensity import PropensityWeighting
     from causal.balancing.stable import StableBalancing
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
     from causal.datasets.lalonde import load_lalonde
     from causal.effects.cross_fitter import CrossFitter
     from causal.effects.dr_learner import DRLearner
+    from causal.effects.interactive import InteractiveDML
     from causal.effects.losses import dr_loss, r_loss, r_score
+    from causal.effects.overlap import overlap_report
+    from causal.effects.partially_linear import PartiallyLinearDML
     from causal.effects.pseudo_outcome import pseudo_outcome, pseudo_outcome_weights
     from causal.effects.pseudo_outcome_regressor import PseudoOutcomeRegressor
     from causal.effects.r_learner import RLearner
@@ -36,8 +40,11 @@ _PUBLIC = {
     "DRLearner": "causal.effects.dr_learner",
     "EnergyBalancing": "causal.balancing.energy",
     "EntropyBalancing": "causal.balancing.entropy",
+    "IPMBalancing": "causal.balancing.ipm",
+    "InteractiveDML": "causal.effects.interactive",
     "InverseProbabilityTilting": "causal.balancing.tilting",
     "KernelBalancing": "causal.balancing.kernel",
+    "PartiallyLinearDML": "causal.effects.partially_linear",
     "PropensityWeighting": "causal.balancing.propensity",
     "PseudoOutcomeRegressor": "causal.effects.pseudo_outcome_regressor",
     "RLearner": "causal.effects.r_learner",
@@ -53,6 +60,7 @@ _PUBLIC = {
     "make_cate": "causal.datasets.cate",
     "make_effect_target": "causal.effects.target",
     "make_kang_schafer": "causal.datasets.kang_schafer",
+    "overlap_report": "causal.effects.overlap",
     "pseudo_outcome": "causal.effects.pseudo_outcome",
     "pseudo_outcome_weights": "causal.effects.pseudo_outcome",
     "r_loss": "causal.effects.losses",
