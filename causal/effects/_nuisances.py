@@ -349,7 +349,10 @@ def _clip(values: dict[str, Array], data: EffectData, settings: NuisanceSettings
         return 0
     low = settings.propensity_clip
     # Inverse weights of a balancing method stand for propensities that may exceed one.
-    high = np.inf if is_weighter(settings.treatment_estimator) else 1.0 - low
+    model = settings.treatment_estimator
+    high = 1.0 - low
+    if is_weighter(model) and not hasattr(model, "predict_propensity"):
+        high = np.inf
     moved = np.zeros(len(values["propensity"]), dtype=bool)
     for name in ("propensity", "control_propensity"):
         if name in values:

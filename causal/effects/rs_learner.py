@@ -16,6 +16,7 @@ from causal.effects._settings import NUISANCE_CONSTRAINTS, nuisance_settings
 from causal.effects.pseudo_outcome import safe_residual
 
 Array = NDArray[np.float64]
+LASSO_ITERATIONS = 20_000
 
 
 class RSLearner(EffectLearner):
@@ -234,9 +235,14 @@ class RSLearner(EffectLearner):
         projection = np.linalg.lstsq(free * root, both * root, rcond=None)[0]
         rest = both - free @ projection
         if self.alpha is None:
-            lasso = LassoCV(fit_intercept=False, random_state=seed, n_jobs=self.n_jobs)
+            lasso = LassoCV(
+                fit_intercept=False,
+                max_iter=LASSO_ITERATIONS,
+                random_state=seed,
+                n_jobs=self.n_jobs,
+            )
         else:
-            lasso = Lasso(self.alpha, fit_intercept=False)
+            lasso = Lasso(self.alpha, fit_intercept=False, max_iter=LASSO_ITERATIONS, tol=1e-8)
         lasso.fit(rest[:, 1:], rest[:, 0], sample_weight=data.sample_weight)
         self.penalty_ = float(getattr(lasso, "alpha_", self.alpha or 0.0))
         d = phi.shape[1]
