@@ -21,6 +21,8 @@ from shift.covariate._minimax_problem import MinimaxProblem
 MAX_DIRECT_PIECES = 4000
 NEAR_SHARE = 0.05
 LP_TOLERANCE = 1e-10
+# The tolerance is absolute, and what a moment is off by counts against the certificate many times.
+MOMENT_UNITS = 100.0
 
 
 def minimize_pieces(
@@ -210,8 +212,8 @@ def _solve_master(
     base = slopes[leads]
     limit = box if trust is None else trust
     penalised = np.flatnonzero(problem.bounds.ravel() > 0)
-    identity = sp.identity(C * q, format="csc")
-    blocks = [_moment_columns(problem, rows, change), identity[:, penalised]]
+    identity = MOMENT_UNITS * sp.identity(C * q, format="csc")
+    blocks = [MOMENT_UNITS * _moment_columns(problem, rows, change), identity[:, penalised]]
     costs = [-w[rows] * (constants[moved] - constants[lead_of[moved]]), np.zeros(penalised.size)]
     reach = problem.bounds.ravel()[penalised]
     bounds = [
@@ -225,7 +227,7 @@ def _solve_master(
     result = _linear_program(
         np.concatenate(costs),
         sp.hstack(blocks, format="csc"),
-        problem.residual(base).ravel(),
+        MOMENT_UNITS * problem.residual(base).ravel(),
         np.concatenate(bounds),
         _convexity_rows(problem, rows, sum(block.shape[1] for block in blocks[1:])),
     )
@@ -234,7 +236,7 @@ def _solve_master(
     np.add.at(P, rows, theta[:, None] * change)
     P = np.maximum(P, 0.0)
     P /= P.sum(axis=1, keepdims=True)
-    M = result.eqlin.marginals.reshape(C, q)
+    M = MOMENT_UNITS * result.eqlin.marginals.reshape(C, q)
     strained = trust is not None and float(np.abs(M).max()) > (1 - 1e-6) * trust
     return M, float(w @ constants[leads] - result.fun), P, strained
 

@@ -132,7 +132,7 @@ class DoubleWeightingClassifier(ClassifierMixin, BaseEstimator):
     n_iter_ : int
         Newton steps or linear programs.
     n_target_ : int
-        Number of target rows.
+        Number of target rows; 0 if X_target was not given.
     n_features_in_ : int
         Number of columns.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -281,6 +281,7 @@ class DoubleWeightingClassifier(ClassifierMixin, BaseEstimator):
             pairs, importance = self._found_pairs(values, X[rows], s[rows], X_target, seed)
         folds = None if importance is None else fold_rows(self.cv, X, y, rows, seed)
         pair, solution = self._choose(game, pairs, importance, folds)
+        self.n_target_ = 0 if X_target is None else len(X_target)
         self._store(pair, solution, rows, s)
         return self
 
@@ -346,10 +347,9 @@ class DoubleWeightingClassifier(ClassifierMixin, BaseEstimator):
     ) -> None:
         self.raw_weights_ = np.zeros(len(s))
         self.raw_weights_[rows] = pair.source * s[rows] / s.mean()
-        self.raw_target_weights_ = pair.target
+        self.raw_target_weights_ = pair.target[: self.n_target_]
         self.weighter_ = pair.weighter
         self.D_ = pair.D
-        self.n_target_ = len(pair.target)
         self.coef_ = solution.M
         self.tau_ = solution.tau
         self.confidence_bounds_ = solution.confidence.bounds

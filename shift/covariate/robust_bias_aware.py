@@ -74,7 +74,7 @@ class RobustBiasAwareClassifier(ClassifierMixin, BaseEstimator):
     n_iter_ : int
         Steps taken.
     n_target_ : int
-        Number of target rows.
+        Number of target rows; 0 if X_target was not given.
     n_features_in_ : int
         Number of columns.
     feature_names_in_ : ndarray of shape (n_features_in_,)

@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from numpydoc.docscrape import ClassDoc
 from scipy.optimize import linprog
 from sklearn import config_context
 from sklearn.base import clone
@@ -289,6 +290,7 @@ class TestWeights:
         same = clone(model).fit(X, y, X_target=X, source_weights=np.ones(80))
         assert_allclose(alone.coef_, same.coef_, atol=1e-9)
         assert alone.D_ is None
+        assert alone.n_target_ == alone.raw_target_weights_.size == 0
 
 
 class TestPath:
@@ -591,6 +593,15 @@ class TestScikitLearn:
         plain = DoubleWeightingClassifier(D=2, slack=0.02).fit(X, y, X_target=X_target)
         assert_array_equal(model.coef_, plain.coef_)
         assert_array_equal(model.predict_proba(right), plain.predict_proba(X_target))
+
+    @pytest.mark.parametrize("select", ["risk", "iwcv"])
+    def test_what_fit_stores_is_documented(self, select, rng):
+        X, y, X_target = make_shift(rng)
+        frame = pytest.importorskip("pandas").DataFrame(X, columns=list("abc"))
+        model = DoubleWeightingClassifier(D=[1.0, 4.0], slack=0.05, select=select)
+        model.fit(frame, y, X_target=X_target)
+        documented = {entry.name for entry in ClassDoc(DoubleWeightingClassifier)["Attributes"]}
+        assert {name for name in vars(model) if name.endswith("_")} == documented
 
     def test_the_same_seed_gives_the_same_fit(self, rng):
         X, y, X_target = make_shift(rng)

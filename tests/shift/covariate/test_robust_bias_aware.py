@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from numpydoc.docscrape import ClassDoc
 from scipy.optimize import approx_fprime
 from scipy.special import expit, softmax
 from sklearn.base import clone
@@ -218,6 +219,8 @@ class TestScikitLearn:
         assert list(model.feature_names_in_) == ["c0", "c1", "c2", "c3"]
         plain = RobustBiasAwareClassifier(ratio=0.5).fit(X, y, X_target=X)
         assert_array_equal(model.predict(frame), names[plain.predict(X)])
+        documented = {entry.name for entry in ClassDoc(RobustBiasAwareClassifier)["Attributes"]}
+        assert {name for name in vars(model) if name.endswith("_")} == documented
         copy = pickle.loads(pickle.dumps(model))
         assert_array_equal(copy.predict_proba(frame), model.predict_proba(frame))
 
