@@ -19,10 +19,16 @@ if TYPE_CHECKING:
     from causal.datasets.lalonde import load_lalonde
     from causal.effects.cross_fitter import CrossFitter
     from causal.effects.dr_learner import DRLearner
+    from causal.effects.effect_tables import effect_calibration, effect_profile
     from causal.effects.interactive import InteractiveDML
     from causal.effects.losses import dr_loss, r_loss, r_score
     from causal.effects.overlap import overlap_report
     from causal.effects.partially_linear import PartiallyLinearDML
+    from causal.effects.plots import (
+        effect_calibration_plot,
+        effect_profile_plot,
+        sorted_effect_plot,
+    )
     from causal.effects.pseudo_outcome import pseudo_outcome, pseudo_outcome_weights
     from causal.effects.pseudo_outcome_regressor import PseudoOutcomeRegressor
     from causal.effects.r_learner import RLearner
@@ -56,6 +62,10 @@ _PUBLIC = {
     "WeightedEffect": "causal.effects.weighted_effect",
     "XLearner": "causal.effects.x_learner",
     "dr_loss": "causal.effects.losses",
+    "effect_calibration": "causal.effects.effect_tables",
+    "effect_calibration_plot": "causal.effects.plots",
+    "effect_profile": "causal.effects.effect_tables",
+    "effect_profile_plot": "causal.effects.plots",
     "load_lalonde": "causal.datasets.lalonde",
     "make_cate": "causal.datasets.cate",
     "make_effect_target": "causal.effects.target",
@@ -65,6 +75,7 @@ _PUBLIC = {
     "pseudo_outcome_weights": "causal.effects.pseudo_outcome",
     "r_loss": "causal.effects.losses",
     "r_score": "causal.effects.losses",
+    "sorted_effect_plot": "causal.effects.plots",
 }
 
 __all__ = sorted(_PUBLIC)
