@@ -11,6 +11,7 @@ from reweight.kernels.chunks import row_slices
 from reweight.kernels.kernel_sums import kernel_matrix, kernel_matvec
 from reweight.kernels.landmarks import choose_landmarks, landmark_features, landmark_projection
 from reweight.solvers.dense_qp import dense_qp
+from reweight.solvers.divergence_dual import divergence_dual
 from reweight.solvers.lowrank_qp import lowrank_qp
 from reweight.solvers.projected_gradient import projected_gradient
 from reweight.solvers.result import SolverResult
@@ -25,8 +26,10 @@ CERTIFY_ROWS = 20_000
 SINGLE_PRECISION_ROWS = 20_000
 # Rows on which the largest eigenvalue of the kernel is estimated.
 EIGENVALUE_ROWS = 1000
+# Source rows from which so many weights match the landmarks that the most even ones are sought.
+MOST_EVEN_ROWS = 20_000
 # A first solution is allowed this much more than the tolerance: the solver tends to stay below.
-LOOSE = 1000.0
+LOOSE = 100.0
 
 
 @dataclass(frozen=True)
@@ -362,6 +365,10 @@ def _landmark_one_sided(problem, form: _LandmarkForm, tol, max_iter) -> SolverRe
 
     # Caps slow the interior point method down and hold for most solutions without being asked.
     upper = np.inf if problem.D == 1 else side.upper
+    if problem.D == 1 and problem.alpha == 0 and problem.n >= MOST_EVEN_ROWS:
+        even = _most_even(problem, Z, fixed, tol)
+        if even is not None:
+            return even
     n_iter = 0
     for allowance in (LOOSE * tol, LOOSE * tol, tol, 1e-2 * tol):
         solved = solve(upper, allowance)
@@ -378,6 +385,25 @@ def _landmark_one_sided(problem, form: _LandmarkForm, tol, max_iter) -> SolverRe
             break
     x = np.minimum(x, side.upper)
     return _record(problem, side.shares(x), objective, gap, n_iter, tol, solved.solver)
+
+
+def _most_even(problem, Z: NDArray, goal: NDArray, tol: float) -> SolverResult | None:
+    """The most even weights with a match within the tolerance of zero, if there are any.
+
+    The ridge on the mismatch is the tolerance itself, so that evenness costs no more than that.
+    """
+    solved = divergence_dual(
+        Z, problem.share, divergence="chi2", alpha=tol * problem.noise, center=goal, tol=1e-6
+    )
+    w = solved.x
+    if not solved.converged or (w > problem.feasible.upper[: problem.n]).any():
+        return None
+    mismatch = w @ Z - w.sum() * goal
+    objective = float(mismatch @ mismatch)
+    if objective > tol * problem.noise:
+        return None
+    x = np.concatenate([w, problem.mass[problem.n :]])
+    return _record(problem, x, objective, objective, solved.n_iter, tol, solved.solver)
 
 
 def _by_gradient(problem: MatchingProblem, form: Any, tol: float, max_iter: int) -> SolverResult:

@@ -195,3 +195,22 @@ def test_sparse_rows_are_refused_with_a_way_out():
     X, X_target = design_g(20)
     with pytest.raises(TypeError, match=r"sparse data was passed.*ClassifierDensityRatio"):
         KernelMeanMatching(1.5).fit(csr_matrix(X), X_target=X_target)
+
+
+def test_where_many_weights_match_the_most_even_ones_are_taken(monkeypatch):
+    import shift.covariate._matching as matching
+
+    X, X_target = design_g(3000, 3000, p=2)
+    options = {"solver": "landmarks", "n_components": 40, "random_state": 0}
+    plain = KernelMeanMatching(1.0, **options).fit(X, X_target=X_target)
+    monkeypatch.setattr(matching, "MOST_EVEN_ROWS", 1000)
+    even = KernelMeanMatching(1.0, **options).fit(X, X_target=X_target)
+    assert even.solver_result_.solver == "newton-chi2"
+    assert even.ess_ > 1.5 * plain.ess_
+    assert even.optimality_gap_ <= 0.05
+    assert_allclose(even.raw_weights_.mean(), 1, rtol=1e-9)
+    # A cap that they break, or a target out of reach, leaves the problem to the interior point.
+    for changes, rows in (({"max_weight": 3.0}, X_target), ({}, X_target + 2.0)):
+        other = KernelMeanMatching(1.0, **options, **changes).fit(X, X_target=rows)
+        assert other.solver_result_.solver == "interior-point-lowrank"
+        assert other.raw_weights_.max() <= changes.get("max_weight", 1000.0) + 1e-9
