@@ -597,9 +597,10 @@ class TestScikitLearn:
     @pytest.mark.parametrize("select", ["risk", "iwcv"])
     def test_what_fit_stores_is_documented(self, select, rng):
         X, y, X_target = make_shift(rng)
-        frame = pytest.importorskip("pandas").DataFrame(X, columns=list("abc"))
+        pandas = pytest.importorskip("pandas")
+        frame, target = (pandas.DataFrame(rows, columns=list("abc")) for rows in (X, X_target))
         model = DoubleWeightingClassifier(D=[1.0, 4.0], slack=0.05, select=select)
-        model.fit(frame, y, X_target=X_target)
+        model.fit(frame, y, X_target=target)
         documented = {entry.name for entry in ClassDoc(DoubleWeightingClassifier)["Attributes"]}
         assert {name for name in vars(model) if name.endswith("_")} == documented
 
