@@ -124,22 +124,37 @@ class SigmoidDiscrepancy(Discrepancy):
         return found
 
     def _sigmoid_cuts(self, best: Array, threshold: Array, signed: Array) -> Cuts:
-        """Sigmoids of the largest slope allowed: the best level of each direction, then ascent."""
+        """Steepest sigmoids allowed: peaks over the level of each direction, then climbed."""
         projections = self.scale * self.projections[best]
-        share = np.linspace(0.0, 1.0, LEVELS)
-        levels = np.quantile(projections, share, axis=1).T
-        levels = np.column_stack(
-            [levels, self.scale * np.where(np.isfinite(threshold), threshold, 0)]
+        low, high = projections.min(axis=1), projections.max(axis=1)
+        middle = np.clip(self.scale * threshold, low, high)
+        levels = np.concatenate(
+            [
+                np.quantile(projections, np.linspace(0.0, 1.0, LEVELS), axis=1),
+                np.linspace(low, high, LEVELS),
+                middle[None, :],
+            ]
+        ).T
+        levels = np.sort(levels, axis=1)
+        height = np.abs(
+            np.stack([expit(projections - c[:, None]) @ signed for c in levels.T], axis=1)
         )
-        value = np.stack([expit(projections - c[:, None]) @ signed for c in levels.T], axis=1)
-        level = levels[np.arange(len(best)), np.abs(value).argmax(axis=1)]
-        theta = self.scale * self.directions[best]
-        theta, offset = adam_ascent(self.points, signed, theta, -level, scale=self.scale)
+        padded = np.pad(height, ((0, 0), (1, 1)), constant_values=-1.0)
+        peak = (height >= padded[:, :-2]) & (height >= padded[:, 2:])
+        row, place = np.nonzero(peak)
+        highest = np.argsort(-height[row, place], kind="stable")[:MAX_NEW_CUTS]
+        row, place = row[highest], place[highest]
+        theta, offset = adam_ascent(
+            self.points,
+            signed,
+            self.scale * self.directions[best][row],
+            -levels[row, place],
+            scale=self.scale,
+        )
         sigmoids = expit(theta @ self.points.T + offset[:, None])
         difference = sigmoids @ signed
         sign = np.where(difference < 0, -1.0, 1.0)[:, None]
-        order = np.argsort(-np.abs(difference), kind="stable")
-        sigmoids = (sign * sigmoids)[order]
+        sigmoids = sign * sigmoids
         return sigmoids[:, self.arm_index], sigmoids @ self.target_mass
 
 
