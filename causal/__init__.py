@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from causal.balancing.propensity import PropensityWeighting
     from causal.balancing.stable import StableBalancing
     from causal.balancing.tilting import InverseProbabilityTilting
+    from causal.balancing.uniform_transformer import UniformTransformer
+    from causal.balancing.uniform_transformer_effect import UniformTransformerEffect
     from causal.datasets.cate import make_cate
     from causal.datasets.kang_schafer import make_kang_schafer
     from causal.datasets.lalonde import load_lalonde
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from causal.effects.plots import (
         effect_calibration_plot,
         effect_profile_plot,
+        overlap_plot,
         sorted_effect_plot,
     )
     from causal.effects.pseudo_outcome import pseudo_outcome, pseudo_outcome_weights
@@ -59,6 +62,8 @@ _PUBLIC = {
     "StableBalancing": "causal.balancing.stable",
     "TLearner": "causal.effects.t_learner",
     "ULearner": "causal.effects.u_learner",
+    "UniformTransformer": "causal.balancing.uniform_transformer",
+    "UniformTransformerEffect": "causal.balancing.uniform_transformer_effect",
     "WeightedEffect": "causal.effects.weighted_effect",
     "XLearner": "causal.effects.x_learner",
     "dr_loss": "causal.effects.losses",
@@ -70,6 +75,7 @@ _PUBLIC = {
     "make_cate": "causal.datasets.cate",
     "make_effect_target": "causal.effects.target",
     "make_kang_schafer": "causal.datasets.kang_schafer",
+    "overlap_plot": "causal.effects.plots",
     "overlap_report": "causal.effects.overlap",
     "pseudo_outcome": "causal.effects.pseudo_outcome",
     "pseudo_outcome_weights": "causal.effects.pseudo_outcome",

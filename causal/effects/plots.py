@@ -183,3 +183,69 @@ def effect_calibration_plot(table: "pd.DataFrame", ax: "Axes | None" = None) -> 
     ax.set_ylabel("Mean doubly robust effect")
     ax.legend(frameon=False)
     return ax
+
+
+def overlap_plot(
+    propensity: ArrayLike,
+    treatment: ArrayLike,
+    cutoff: float = 0.0,
+    ax: "Axes | None" = None,
+    *,
+    bins: int = 30,
+) -> "Axes":
+    """Propensities of the two arms, mirrored, with what lies beyond a cut-off shaded.
+
+    Parameters
+    ----------
+    propensity : array-like of shape (n_samples,)
+        Probability of treatment of each row.
+    treatment : array-like of shape (n_samples,)
+        Two-valued treatment; the larger label in sorted order is "treated".
+    cutoff : float, default=0.0
+        Propensities outside [cutoff, 1 - cutoff] are shaded; `overlap_report`
+        finds the one of least variance. 0 shades nothing.
+    ax : matplotlib.axes.Axes, default=None
+        Axes to draw on; None makes a new figure.
+    bins : int, default=30
+        Number of bins between 0 and 1.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    ValueError
+        If propensities are not between 0 and 1, there are not two arms, lengths
+        differ, or the cut-off is not between 0 and 0.5.
+
+    Examples
+    --------
+    >>> from causal import overlap_plot
+    >>> ax = overlap_plot([0.2, 0.3, 0.6, 0.9], [0, 0, 1, 1], cutoff=0.1)
+    >>> [text.get_text() for text in ax.get_legend().get_texts()][-1]
+    'outside [0.1, 0.9]: 0.0% of the rows'
+    """
+    from matplotlib.transforms import offset_copy
+
+    from reweight.diagnostics.plots import mirrored_propensity_histogram
+
+    if not 0 <= cutoff <= 0.5:
+        raise ValueError(f"overlap_plot: cutoff is {cutoff!r}; pass a number between 0 and 0.5")
+    ax = mirrored_propensity_histogram(propensity, treatment, ax=ax, bins=bins)
+    if cutoff > 0:
+        e = np.asarray(propensity, dtype=np.float64)
+        share = np.mean((e < cutoff) | (e > 1 - cutoff))
+        label = f"outside [{cutoff:.3g}, {1 - cutoff:.3g}]: {share:.1%} of the rows"
+        for low, high, name in ((0.0, cutoff, label), (1 - cutoff, 1.0, None)):
+            ax.axvspan(low, high, color=GREY, alpha=0.18, lw=0, zorder=0, label=name)
+        for edge in (cutoff, 1 - cutoff):
+            ax.axvline(edge, color=GREY, lw=1, ls="--")
+        ax.legend(
+            loc="upper center",
+            bbox_to_anchor=(0.5, 0.0),
+            bbox_transform=offset_copy(ax.transAxes, fig=ax.figure, y=-36, units="points"),
+            borderaxespad=0.0,
+            frameon=False,
+        )
+    return ax

@@ -31,6 +31,12 @@ CONSTRUCTOR_ARGUMENTS = {
     "Reweighted": lambda: {"estimator": LinearRegression(), "weighter": NormWeighter()},
     "WeightedEffect": lambda: {"weighter": causal.EntropyBalancing(on_infeasible="relax")},
 }
+# Parameters that suit the few rows and the two-valued y of scikit-learn's checks.
+FOR_TOY_DATA = {
+    "cv": lambda name: 2 if name in CHECKED_AS and name != "WeightedEffect" else None,
+    "discrete_treatment": lambda name: True,
+    "on_infeasible": lambda name: "relax",
+}
 # {estimator: {check: why scikit-learn's check does not apply}}
 EXPECTED_FAILED_CHECKS = {}
 # {weighter: function of a random generator to the keyword arguments of fit}, where the features,
@@ -90,11 +96,16 @@ class NormWeighter(Weighter):
         return self._scale * np.hypot(1.0, np.linalg.norm(X, axis=1))
 
 
-class EffectOfItself(causal.WeightedEffect):
+def arms_of(y):
+    """Two labels as 0 and 1, which estimators that also know doses ask for."""
+    return None if y is None else np.unique(np.asarray(y), return_inverse=True)[1]
+
+
+class StudyOfItself:
     """Hands the one two-valued y that scikit-learn's checks know on as outcome and treatment."""
 
     def fit(self, X, y, *, sample_weight=None):
-        return super().fit(X, y, treatment=y, sample_weight=sample_weight)
+        return super().fit(X, y, treatment=arms_of(y), sample_weight=sample_weight)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -103,8 +114,50 @@ class EffectOfItself(causal.WeightedEffect):
         return tags
 
 
+class ScoredStudyOfItself(StudyOfItself):
+    """The same for estimators with a score."""
+
+    def score(self, X, y, sample_weight=None):
+        return super().score(X, y, treatment=arms_of(y), sample_weight=sample_weight)
+
+
+class TransformedStudyOfItself(StudyOfItself):
+    """The same for those that transform."""
+
+    def fit_transform(self, X, y, sample_weight=None):
+        return super().fit_transform(X, y, treatment=arms_of(y), sample_weight=sample_weight)
+
+
+def study_of_itself(name):
+    """Subclass of a public estimator that scikit-learn's checks can feed, and pickle can find."""
+    label = f"{name}OfItself"
+    base = getattr(causal, name)
+    mixin = ScoredStudyOfItself if hasattr(base, "score") else StudyOfItself
+    mixin = TransformedStudyOfItself if hasattr(base, "fit_transform") else mixin
+    cls = type(label, (mixin, base), {"__module__": __name__})
+    globals()[label] = cls
+    return cls
+
+
 # {estimator: subclass that stands in for it in scikit-learn's checks, as a y alone is no study}
-CHECKED_AS = {"WeightedEffect": EffectOfItself}
+CHECKED_AS = {
+    name: study_of_itself(name)
+    for name in (
+        "CrossFitter",
+        "DRLearner",
+        "InteractiveDML",
+        "PartiallyLinearDML",
+        "PseudoOutcomeRegressor",
+        "RLearner",
+        "RSLearner",
+        "SLearner",
+        "TLearner",
+        "ULearner",
+        "UniformTransformerEffect",
+        "WeightedEffect",
+        "XLearner",
+    )
+}
 
 
 def public_estimators():
@@ -124,12 +177,14 @@ def build(cls, **parameters):
 
 
 def build_for_toy_data(cls):
-    """An estimator that accepts that separable arms cannot be balanced, as those of the checks."""
+    """An estimator that accepts few rows, and arms that cannot be balanced, as in the checks."""
     estimator = build(cls)
     if cls.__name__ in CHECKED_AS:
         estimator = CHECKED_AS[cls.__name__](**estimator.get_params(deep=False))
-    if "on_infeasible" in estimator.get_params():
-        estimator.set_params(on_infeasible="relax")
+    for parameter, choose in FOR_TOY_DATA.items():
+        value = choose(cls.__name__)
+        if value is not None and parameter in estimator.get_params(deep=False):
+            estimator.set_params(**{parameter: value})
     return estimator
 
 
