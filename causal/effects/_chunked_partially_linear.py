@@ -26,8 +26,8 @@ from causal.effects._linear_nuisances import (
     DEFAULT_RIDGE,
     LinearSpec,
     linear_spec,
+    ridge_from_sums,
 )
-from causal.effects._linear_nuisances import _ridge_from_sums as ridge_from_sums
 from causal.effects._settings import nuisance_settings
 from reweight.kernels.chunks import map_chunks
 from reweight.kernels.weighted_gram import gram_by_fold

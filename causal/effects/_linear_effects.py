@@ -193,11 +193,11 @@ class LinearEffects:
         rows = rows.reshape(-1, 1) if rows.ndim == 1 else rows
         if self.intercept:
             rows = np.column_stack([np.ones(len(rows)), rows])
+        fitted = self.names[self.intercept :]
         if rows.shape[1] != len(self.names):
             raise ValueError(
                 f"features has {rows.shape[1] - self.intercept} columns, but the effects were "
-                f"fitted on {len(self.names) - self.intercept}: {self.names[self.intercept :]}; pass the "
-                "same columns in the same order"
+                f"fitted on {len(fitted)}: {fitted}; pass the same columns in the same order"
             )
         return rows
 

@@ -204,7 +204,7 @@ def ridge_by_fold(
         own_gram, own_cross = gram[:, pick].sum(axis=1), cross[:, pick, :, task.column].sum(axis=1)
         own_squares = squares[:, pick, task.column].sum(axis=1)
         models = [
-            _ridge_from_sums(
+            ridge_from_sums(
                 np.tensordot(used, own_gram, 1),
                 used @ own_cross,
                 used @ own_squares,
@@ -219,7 +219,7 @@ def ridge_by_fold(
     return results
 
 
-def _ridge_from_sums(
+def ridge_from_sums(
     gram: Array, cross: Array, square: float, spec: LinearSpec, center: Array, offset: float
 ) -> Array | None:
     """Coefficients for centred columns and the intercept, from the sums of a training part."""
