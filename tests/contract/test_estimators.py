@@ -35,6 +35,7 @@ CONSTRUCTOR_ARGUMENTS = {
 FOR_TOY_DATA = {
     "cv": lambda name: 2 if name in CHECKED_AS and name != "WeightedEffect" else None,
     "discrete_treatment": lambda name: True,
+    "n_resamples": lambda name: 3 if name == "UniformTransformerEffect" else None,
     "on_infeasible": lambda name: "relax",
 }
 # {estimator: {check: why scikit-learn's check does not apply}}
