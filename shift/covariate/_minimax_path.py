@@ -89,10 +89,8 @@ def _fit_pair(weighter: Any, D: float, X: NDArray, s: NDArray, X_target: NDArray
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         weighter.fit(X, X_target=(X_target,), sample_weight=s)
-    weights = getattr(weighter, "raw_weights_", None)
     double = hasattr(weighter, "raw_target_weights_")
-    if not double:
-        weights = weighter.weights_
+    weights = weighter.raw_weights_ if double else weighter.weights_
     own = (
         weighter.predict_target_weights(X) if hasattr(weighter, "predict_target_weights") else None
     )
