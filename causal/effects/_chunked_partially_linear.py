@@ -265,9 +265,10 @@ def _logistic_models(
     ).x
     (by_fold,) = chunks.total(partial(passes.hessians, start))
     hessians = by_fold.sum(axis=0) - by_fold + np.stack([np.diag(row) for row in penalty])
-    factors = [cho_factor(hessian, lower=True) for hessian in hessians]
+    factors = [_factor(hessian) for hessian in hessians]
     B = np.repeat(start[:, None], reader.n_folds, axis=1)
-    size, active = np.full(reader.n_folds, np.inf), np.ones(reader.n_folds, dtype=bool)
+    size = np.full(reader.n_folds, np.inf)
+    active = np.array([factor is not None for factor in factors])
     for _ in range(MAX_CHORD_STEPS):
         (gradient,) = chunks.total(partial(passes.gradients, B))
         gradient += penalty.T * B
@@ -289,6 +290,14 @@ def _logistic_models(
             )
         B[:, k] = result.x
     return B if spec.fit_intercept else np.vstack([B, reader.center @ B])
+
+
+def _factor(hessian: Array) -> Any:
+    """Cholesky factor, None if the Hessian has lost too many digits."""
+    try:
+        return cho_factor(hessian, lower=True)
+    except np.linalg.LinAlgError:
+        return None
 
 
 def _penalty(gram: Array, spec: LinearSpec, center: Array) -> Array:
@@ -400,8 +409,6 @@ def fit_partially_linear_chunks(estimator: Any, chunks: Any, n_jobs: int | None)
     if summary.names is not None:
         estimator.feature_names_in_ = summary.names
     n_folds = int(number_of_folds(5 if settings.cv is None else settings.cv, summary.n))
-    if n_folds < 2:
-        raise ValueError(f"{owner}: cv={n_folds} is not cross-fitting; pass at least 2 folds")
     thetas, variances, folds, n_clipped = [], [], [], 0
     seeds = np.random.RandomState(settings.random_state).randint(
         np.iinfo(np.int32).max, size=settings.n_repeats

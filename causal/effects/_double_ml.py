@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from causal.effects._effect_data import EffectData, read_effect_data
 from causal.effects._folds import make_effect_folds
 from causal.effects._linear_effects import LinearEffects
+from causal.effects._nuisance_checks import is_weighter
 from causal.effects._nuisances import (
     Nuisances,
     NuisanceSettings,
@@ -68,6 +69,26 @@ class Scored:
             intercept,
         )
         return effects, solutions
+
+
+def refuse_two_propensities(estimator: BaseEstimator, remedy: str) -> None:
+    """Refuse weights that stand for a propensity of either arm, which need not sum to one.
+
+    Parameters
+    ----------
+    estimator : DoubleMachineLearning
+        Whose `treatment_estimator` to look at.
+    remedy : str
+        What serves such weights.
+    """
+    model = estimator.treatment_estimator
+    if is_weighter(model) and not hasattr(model, "predict_propensity"):
+        name = type(model).__name__
+        raise ValueError(
+            f"{type(estimator).__name__}: the weights of {name} stand for the inverse propensities "
+            f"of the ATE, which need not come from one propensity; use {remedy}, or a "
+            "treatment_estimator with predict_proba or predict_propensity"
+        )
 
 
 class DoubleMachineLearning(BaseEstimator):

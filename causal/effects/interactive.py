@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from causal.effects._double_ml import DoubleMachineLearning
+from causal.effects._double_ml import DoubleMachineLearning, refuse_two_propensities
 from causal.effects._effect_data import EffectData
 from causal.effects._linear_effects import LinearEffects
 from causal.effects._nuisances import NuisanceSettings
@@ -205,6 +205,8 @@ class InteractiveDML(DoubleMachineLearning):
             suit the estimators; a fold lacks an arm; folds are no partition or
             split groups; or a number is not finite.
         """
+        if self.estimand != "ATE":
+            refuse_two_propensities(self, "estimand='ATE'")
         self._fit(
             X,
             y,
@@ -320,13 +322,6 @@ class InteractiveDML(DoubleMachineLearning):
         for values in nuisances:
             e = values["propensity"]
             control = values.get("control_propensity", 1.0 - e)
-            if "control_propensity" in values and self.estimand != "ATE":
-                name = type(self.treatment_estimator).__name__
-                raise ValueError(
-                    f"InteractiveDML: the weights of {name} stand for the inverse propensities of "
-                    f"the ATE only, but estimand is {self.estimand!r}; pass estimand='ATE', or a "
-                    "treatment_estimator with predict_proba"
-                )
             nothing = np.zeros(len(e))
             mu0, mu1 = values.get("mu0", nothing), values.get("mu1", nothing)
             scores.append(

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import is_classifier
 from sklearn.utils._param_validation import StrOptions
 
-from causal.effects._double_ml import DoubleMachineLearning
+from causal.effects._double_ml import DoubleMachineLearning, refuse_two_propensities
 from causal.effects._effect_data import EffectData
 from causal.effects._nuisances import NuisanceSettings, cross_fit_nuisances
 from causal.effects._scores import LinearScore, instrument_score, partialling_out_score
@@ -210,6 +210,7 @@ class PartiallyLinearDML(DoubleMachineLearning):
             partition or split groups; or a number is not finite.
         """
         self._check_moment()
+        refuse_two_propensities(self, "InteractiveDML")
         self._fit(
             X,
             y,
@@ -279,13 +280,6 @@ class PartiallyLinearDML(DoubleMachineLearning):
     ) -> list[LinearScore]:
         scores, added = [], []
         for values, code in zip(nuisances, fold, strict=True):
-            if "control_propensity" in values:
-                name = type(self.treatment_estimator).__name__
-                raise ValueError(
-                    f"PartiallyLinearDML: the weights of {name} stand for two propensities that "
-                    "need not sum to one, but one mean of the treatment is needed; use "
-                    "InteractiveDML, or a treatment_estimator with predict_proba"
-                )
             m, e = values["m"], values["propensity"]
             score = partialling_out_score(data.y, data.treatment, m, e)
             check_residual_treatment(score.a, data)
