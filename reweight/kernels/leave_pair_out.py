@@ -4,6 +4,20 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from reweight.kernels.chunks import row_slices
+
+CHUNK_ROWS = 500
+# Pairs whose features are all smaller than this have errors of zero for all that matters.
+NEGLIGIBLE = 1e-40
+
+
+@njit(cache=True)
+def _rotated_parts(X, T, factors, inverse, out):
+    """(factor X - T) times the inverse, row by row."""
+    for i in range(X.shape[0]):
+        for j in range(X.shape[1]):
+            out[i, j] = (factors[i] * X[i, j] - T[i, j]) * inverse[j]
+
 
 # Sums may be reordered, which lets the loop run on vectors; nothing here is NaN.
 @njit(cache=True, fastmath={"reassoc", "contract"})
@@ -37,9 +51,9 @@ def leave_pair_out_scores(
     Parameters
     ----------
     source : ndarray of shape (n, b)
-        Features of the source rows, in random order.
+        Non-negative features of the source rows, in random order.
     target : ndarray of shape (t, b)
-        Features of the target rows, in random order, at least two.
+        The same of the target rows, at least two.
     alphas : ndarray of shape (m,)
         Positive ridges.
 
@@ -61,21 +75,29 @@ def leave_pair_out_scores(
     """
     n, t = len(source), len(target)
     pairs = min(n, t)
-    X, T = np.ascontiguousarray(source[:pairs]), np.ascontiguousarray(target[:pairs])
+    # Narrow features leave most pairs without any, whose errors are zero.
+    felt = np.maximum(source[:pairs].max(axis=1), target[:pairs].max(axis=1)) > NEGLIGIBLE
+    X, T = source[:pairs], target[:pairs]
+    if not felt.all():
+        X, T = X[felt], T[felt]
     h = target.mean(axis=0)
     values, vectors = np.linalg.eigh(source.T @ source / n)
     inverses = 1.0 / (np.maximum(values, 0.0)[:, None] + alphas * (n - 1) / n)
-    # In the basis of the eigenvectors the inverse is diagonal, so these need no solve.
-    X_rotated, T_rotated, h_rotated = X @ vectors, T @ vectors, vectors.T @ h
-    own = X_rotated**2 @ inverses
-    factors = t * X_rotated @ (inverses * h_rotated[:, None])
-    factors = (factors - (T_rotated * X_rotated) @ inverses) / (n - own)
+    back, h_rotated = np.ascontiguousarray(vectors.T), vectors.T @ h
+    common = t * (vectors @ (inverses * h_rotated[:, None])).T
     shrink = (n - 1.0) / (n * (t - 1.0))
-    scores = np.empty(len(alphas))
-    for k in range(len(alphas)):
-        parts = factors[:, k, None] * X_rotated
-        parts -= T_rotated
-        parts *= inverses[:, k]
-        common = t * (vectors @ (inverses[:, k] * h_rotated))
-        scores[k] = _sum_of_losses(X, T, parts @ vectors.T, common, shrink) / pairs
-    return scores
+    scores = np.zeros(len(alphas))
+    buffers = np.empty((2, min(CHUNK_ROWS, len(X)), len(h)))
+    # Chunks of rows stay in the cache while every ridge looks at them.
+    for rows in row_slices(len(X), CHUNK_ROWS):
+        parts, thetas = buffers[:, : rows.stop - rows.start]
+        # In the basis of the eigenvectors the inverse is diagonal, so these need no solve.
+        X_rotated, T_rotated = X[rows] @ vectors, T[rows] @ vectors
+        own = X_rotated**2 @ inverses
+        factors = t * X_rotated @ (inverses * h_rotated[:, None])
+        factors = (factors - (T_rotated * X_rotated) @ inverses) / (n - own)
+        for k in range(len(alphas)):
+            _rotated_parts(X_rotated, T_rotated, factors[:, k], inverses[:, k], parts)
+            np.matmul(parts, back, out=thetas)
+            scores[k] += _sum_of_losses(X[rows], T[rows], thetas, common[k], shrink)
+    return scores / pairs

@@ -1,10 +1,12 @@
 """What density ratios that are sums of Gaussians share."""
 
+from collections.abc import Iterator
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
@@ -12,6 +14,8 @@ from reweight.kernels.bandwidth import RULES, resolve_bandwidth
 from reweight.kernels.kernel_sums import kernel_matrix
 from shift._target_rows import RatioWeighter
 
+# Numbers that are all but zero and yet not denormal, which are slow to compute with.
+LEAST_EXPONENT = -700.0
 MEDIAN_MULTIPLES = (0.25, 0.5, 1.0, 2.0)
 
 
@@ -67,6 +71,16 @@ class KernelRatioWeighter(RatioWeighter):
 
     def _features(self, X: NDArray, bandwidth: Any) -> NDArray[np.float64]:
         return kernel_matrix(X, self.centers_, "rbf", bandwidth)
+
+    def _features_by_bandwidth(self, rows: NDArray) -> Iterator[NDArray[np.float64]]:
+        """Features for each bandwidth to choose from, which share their distances."""
+        if np.ndim(self._bandwidths[0]) > 0:
+            yield from (self._features(rows, bandwidth) for bandwidth in self._bandwidths)
+            return
+        squares = cdist(rows, self.centers_, "sqeuclidean")
+        for bandwidth in self._bandwidths:
+            exponent = np.maximum(squares * (-0.5 / bandwidth**2), LEAST_EXPONENT)
+            yield np.exp(exponent, out=exponent)
 
     def _ratio(self, X: NDArray) -> NDArray[np.float64]:
         return self._features(X, self.bandwidth_) @ self.theta_

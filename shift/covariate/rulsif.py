@@ -195,8 +195,10 @@ class RuLSIF(KernelRatioWeighter):
             folds = fold_codes(n, self._check_folds(n, "source"), rng)
             folds_target = fold_codes(t, folds.max() + 1, rng)
         scores = np.empty((len(self._bandwidths), len(alphas)))
-        for b, bandwidth in enumerate(self._bandwidths):
-            source, target = self._features(X, bandwidth), self._features(X_target, bandwidth)
+        features = zip(
+            self._features_by_bandwidth(X), self._features_by_bandwidth(X_target), strict=True
+        )
+        for b, (source, target) in enumerate(features):
             if in_pairs:
                 scores[b] = leave_pair_out_scores(source[order], target[order_target], alphas)
             else:

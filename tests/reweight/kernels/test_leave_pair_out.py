@@ -45,3 +45,10 @@ def test_more_features_than_rows(rng):
     source, target = rng.uniform(size=(6, 12)), rng.uniform(size=(7, 12))
     scores = leave_pair_out_scores(source, target, ALPHAS)
     assert_allclose(scores, [one_at_a_time(source, target, a) for a in ALPHAS], rtol=1e-8)
+
+
+def test_pairs_without_features_count_as_zero_errors(rng):
+    source, target = rng.uniform(size=(20, 4)), rng.uniform(size=(20, 4))
+    source[5:], target[8:] = 1e-200, 1e-200
+    scores = leave_pair_out_scores(source, target, ALPHAS)
+    assert_allclose(scores, [one_at_a_time(source, target, a) for a in ALPHAS], rtol=1e-10)
