@@ -114,7 +114,7 @@ def _typical_rows(X: Any, column: int | str, n_points: int) -> tuple[Array, Any]
             series.append(nw.new_series(other, filled, backend=backend))
         else:
             first = int(np.argmax((values == values.mode().sort()[0]).to_numpy()))
-            series.append(values.gather_every(1)[[first] * n_points])
+            series.append(values[[first] * n_points])
     frame = nw.concat([s.to_frame() for s in map(_renumbered, series)], how="horizontal")
     return grid, frame.to_native()
 
