@@ -358,7 +358,8 @@ def test_chunks_may_be_loaded_iterated_and_spread_over_jobs(study):
     assert plain.feature_names_in_.tolist() == ["a", "b", "c"]
     loaders = [lambda item=item: item for item in frames]
     for chunks, n_jobs in ((loaders, None), (lambda: iter(frames), None), (frames, 2)):
-        other = make().fit_chunks(chunks, n_jobs=n_jobs)
+        with parallel_config(backend="threading"):
+            other = make().fit_chunks(chunks, n_jobs=n_jobs)
         assert other.effect_ == plain.effect_
         assert other.stderr_ == plain.stderr_
     assert plain.repeat_effects_.shape == (2,)
