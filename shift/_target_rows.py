@@ -5,7 +5,6 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from reweight.base import Weighter
@@ -185,10 +184,6 @@ class RatioWeighter(ShiftWeighter):
     def _ratio(self, X: NDArray) -> NDArray[np.float64]:
         raise NotImplementedError
 
-    def _has_ratio(self) -> bool:
-        return True
-
-    @available_if(_has_ratio)
     def predict_weights(self, X: Any, y: ArrayLike | None = None) -> NDArray[np.float64]:
         """Weights of new rows, on the scale of `fit` and without sampling weights.
 
@@ -203,7 +198,24 @@ class RatioWeighter(ShiftWeighter):
         -------
         ndarray of shape (n_samples,)
         """
+        return self._scale * self._flatten(self.predict_density_ratio(X))
+
+    def predict_density_ratio(self, X: Any) -> NDArray[np.float64]:
+        """Ratio of target to source density at new rows, neither flattened nor scaled.
+
+        Validation needs it whatever `exponent` flattens the training weights:
+        pass it as `sample_weight` to the score of an estimator.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            New rows of the source.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            One without target rows in `fit`.
+        """
         check_is_fitted(self, "weights_")
         X = validate_features(self, X, reset=False, **self._check_params)
-        ratio = self._ratio(X) if self._has_target else np.ones(X.shape[0])
-        return self._scale * self._flatten(ratio)
+        return self._ratio(X) if self._has_target else np.ones(X.shape[0])

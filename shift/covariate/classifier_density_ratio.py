@@ -45,7 +45,9 @@ class ClassifierDensityRatio(RatioWeighter):
         Cap on the ratio, whose mean over the source is one; None is no cap.
     exponent : float, default=1.0
         Power between 0 and 1 that flattens the weights: 0 gives equal weights.
-        It trades bias for variance and can be tuned by cross-validation.
+        It trades bias for variance. Tune it by a score weighted with
+        `predict_density_ratio`: `predict_weights`, by which `Reweighted.score`
+        weighs, is flattened too.
     random_state : int, RandomState instance or None, default=None
         Shuffles the rows before an integer `cv` forms folds; None leaves them
         in order. Randomness of the estimator is its own.
