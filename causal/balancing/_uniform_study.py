@@ -267,12 +267,13 @@ def warn_reference(study: UniformStudy, estimand: str, marginal: bool) -> None:
         reference = study.reference_of(arm)
         others = study.X[study.treated != arm]
         outside = (others < reference.min(axis=0)) | (others > reference.max(axis=0))
-        share = outside.any(axis=1).mean()
-        if share > OUTSIDE_SHARE:
+        share = outside.mean(axis=0)
+        if share.max() > OUTSIDE_SHARE:
             warn_weights(
-                f"{OWNER}: {share:.1%} of the {ARM_WORDS[1 - arm]} rows lie outside the range of "
-                f"the {ARM_WORDS[arm]} reference rows in some column, where outcomes can only be "
-                "extrapolated; restrict the study to rows that overlap"
+                f"{OWNER}: {share.max():.1%} of the {ARM_WORDS[1 - arm]} rows lie outside the "
+                f"range of the {ARM_WORDS[arm]} reference rows in column "
+                f"{study.names[share.argmax()]!r}, where outcomes can only be extrapolated; "
+                "restrict the study to rows that overlap"
             )
     lower, upper = study.ends
     varying = int((upper > lower).sum())

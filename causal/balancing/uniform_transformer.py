@@ -185,17 +185,17 @@ class UniformTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Warns
         -----
         WeightWarning
-            If more than 5 % of the rows lie outside the range in some column.
+            If more than 5 % of the rows lie outside the range of a column.
         """
         check_is_fitted(self)
         X = validate_features(self, X, reset=False)
-        outside = (self.data_min_ > X) | (self.data_max_ < X)
-        share = outside.any(axis=1).mean()
-        if share > OUTSIDE_SHARE:
+        share = ((self.data_min_ > X) | (self.data_max_ < X)).mean(axis=0)
+        if share.max() > OUTSIDE_SHARE:
+            column = getattr(self, "feature_names_in_", np.arange(X.shape[1]))[share.argmax()]
             warn_weights(
-                f"UniformTransformer: {share:.1%} of the rows lie outside the range seen by fit "
-                "and are mapped to its ends; fit on rows that cover them, or pass them as X with "
-                "X_reference="
+                f"UniformTransformer: {share.max():.1%} of the rows lie outside the range seen by "
+                f"fit in column {str(column)!r} and are mapped to its ends; fit on rows that cover "
+                "them, or pass them as X with X_reference="
             )
         return self._map.transform(X, self._keys(X))
 
