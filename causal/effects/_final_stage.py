@@ -66,7 +66,9 @@ def resolve_weighting(weighting: Any, kind: str) -> Any:
     return "none" if weighting is None else weighting
 
 
-def check_pair(kind: str, weighting: Any, data: EffectData, treatment_model: Any, owner: str):
+def check_pair(
+    kind: str, weighting: Any, data: EffectData, treatment_model: Any, owner: str
+) -> None:
     """Whether pseudo-outcome, weights and treatment go together.
 
     Parameters

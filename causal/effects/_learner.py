@@ -31,7 +31,7 @@ class EffectLearner(BaseEstimator):
     they lack take the values below where nuisances are fitted for `score`.
     """
 
-    __metadata_request__fit = {"treatment": True, "groups": True, "propensity": True}
+    __metadata_request__fit = {"treatment": True}
     __metadata_request__score = {"treatment": True}
 
     _score_defaults = {

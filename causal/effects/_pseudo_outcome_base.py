@@ -70,6 +70,8 @@ class CrossFittedLearner(EffectLearner):
     Subclasses say by `_rule` which pseudo-outcome, weights and variance model.
     """
 
+    __metadata_request__fit = {"treatment": True, "groups": True, "propensity": True}
+
     def _rule(self) -> tuple[str, Any, Any]:
         """Pseudo-outcome, weighting and variance estimator."""
         raise NotImplementedError

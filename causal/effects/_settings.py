@@ -55,7 +55,7 @@ def nuisance_settings(estimator: Any) -> NuisanceSettings:
         random_state=int(generator.randint(np.iinfo(np.int32).max)),
         n_jobs=estimator.n_jobs,
         verbose=estimator.verbose,
-        owner=type(estimator).__name__,
+        owner=getattr(estimator, "owner", type(estimator).__name__),
     )
 
 

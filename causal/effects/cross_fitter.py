@@ -55,7 +55,9 @@ class CrossFitter(BaseEstimator):
         One outcome model for each arm, or one for both that sees the treatment
         as its last column.
     cv : int, "auto", splitter or iterable of (train, test), default=5
-        Folds. An int stratifies by a binary treatment and keeps groups whole;
+        Folds. An int shuffles, stratifies by a binary treatment and keeps groups
+        whole; for other strata pass
+        `list(StratifiedKFold(5, shuffle=True).split(X, strata))`;
         "auto" is 10 below 1000 rows, 5 below 50,000, 3 below 500,000, else 2.
         Test parts must cover each row once.
     cross_fitting : {2, 3, 4}, default=2

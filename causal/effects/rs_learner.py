@@ -91,6 +91,8 @@ class RSLearner(EffectLearner):
     True
     """
 
+    __metadata_request__fit = {"treatment": True, "groups": True, "propensity": True}
+
     _parameter_constraints = {
         **{
             name: NUISANCE_CONSTRAINTS[name]

@@ -65,7 +65,6 @@ class SLearner(EffectLearner):
     (500,)
     """
 
-    __metadata_request__fit = {"treatment": True}
     _parameter_constraints = {
         "outcome_estimator": [HasMethods(["fit", "predict"]), None],
         "discrete_treatment": ["boolean", StrOptions({"auto"})],

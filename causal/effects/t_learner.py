@@ -55,7 +55,6 @@ class TLearner(EffectLearner):
     (500,)
     """
 
-    __metadata_request__fit = {"treatment": True}
     _parameter_constraints = {
         "outcome_estimator": [HasMethods(["fit", "predict"]), None],
         "scoring": SCORING_CONSTRAINT,

@@ -72,7 +72,6 @@ class XLearner(EffectLearner):
     (500,)
     """
 
-    __metadata_request__fit = {"treatment": True}
     _parameter_constraints = {
         "outcome_estimator": [HasMethods(["fit", "predict"]), None],
         "effect_estimator": [HasMethods(["fit", "predict"]), None],

@@ -83,7 +83,7 @@ def test_logistic_of_all_folds_at_once_is_that_of_each(study, rng, C, fit_interc
     assert_allclose(fitter.nuisances_["propensity"], expected, atol=1e-6, rtol=0)
 
 
-def test_a_hundred_thousand_rows_start_from_some_of_them():
+def test_logistic_regressions_of_many_rows_start_from_some_of_them():
     study = make_cate(40_000, setup="C", random_state=0)
     model = lambda: LogisticRegression(solver="newton-cholesky", tol=1e-10)
     fitter = CrossFitter(None, model(), outcome_by_arm=False, cv=3, random_state=0)

@@ -330,6 +330,8 @@ def test_metadata_routing_needs_no_request(study):
         search = GridSearchCV(RLearner(cv=3, random_state=0), {"cov_type": ["HC0"]}, cv=3)
         search.fit(study.X, study.y, treatment=study.treatment)
         assert np.isfinite(search.score(study.X, study.y, treatment=study.treatment))
+        asked = TLearner().get_metadata_routing().fit.requests
+        assert asked == {"treatment": True, "sample_weight": None}
 
 
 def test_t_s_and_x_learner_by_hand(study):
@@ -522,6 +524,27 @@ def test_pickle_clone_and_frames(study, learner):
     assert_array_equal(again.predict(frame), fitted.predict(frame))
     with pytest.raises(AttributeError, match="not in memory"):
         (copy.refit_final if isinstance(copy, RLearner) else copy.summary)()
+
+
+@pytest.mark.parametrize("order", [2, 3])
+def test_polars_frames_pass_through_every_stage(study, order):
+    polars = pytest.importorskip("polars")
+    frame = polars.DataFrame({f"c{j}": column for j, column in enumerate(study.X.T)})
+    tree = DecisionTreeRegressor(max_depth=3, random_state=0)
+    arguments = {"cross_fitting": order, "cv": None if order > 2 else 3, "random_state": 0}
+    for make in (
+        lambda columns: DRLearner(tree, effect_columns=columns, **arguments),
+        lambda columns: DRLearner(
+            tree, final_estimator=tree, outcome_model="single", effect_columns=columns, **arguments
+        ),
+    ):
+        named = make(["c1", "c2"]).fit(frame, polars.Series(study.y), treatment=study.treatment)
+        placed = make([1, 2]).fit(study.X, study.y, treatment=study.treatment)
+        assert_allclose(named.predict(frame), placed.predict(study.X), atol=1e-10)
+    for make in (SLearner, TLearner, XLearner):
+        named = make(tree).fit(frame, study.y, treatment=study.treatment)
+        plain = make(tree).fit(study.X, study.y, treatment=study.treatment)
+        assert_allclose(named.predict(frame), plain.predict(study.X))
 
 
 def test_oracle_nuisances_give_the_parametric_rate():
