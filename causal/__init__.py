@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from causal.datasets.cate import make_cate
     from causal.datasets.kang_schafer import make_kang_schafer
     from causal.datasets.lalonde import load_lalonde
+    from causal.datasets.training_loop import simulate_training_loop
     from causal.effects.cross_fitter import CrossFitter
     from causal.effects.dr_learner import DRLearner
     from causal.effects.effect_tables import effect_calibration, effect_profile
@@ -42,8 +43,11 @@ if TYPE_CHECKING:
     from causal.effects.u_learner import ULearner
     from causal.effects.weighted_effect import WeightedEffect
     from causal.effects.x_learner import XLearner
+    from causal.experiments.arm_weighter import ArmWeighter
+    from causal.experiments.weighted_training import WeightedTraining
 
 _PUBLIC = {
+    "ArmWeighter": "causal.experiments.arm_weighter",
     "CBPS": "causal.balancing.cbps",
     "CrossFitter": "causal.effects.cross_fitter",
     "DRLearner": "causal.effects.dr_learner",
@@ -65,6 +69,7 @@ _PUBLIC = {
     "UniformTransformer": "causal.balancing.uniform_transformer",
     "UniformTransformerEffect": "causal.balancing.uniform_transformer_effect",
     "WeightedEffect": "causal.effects.weighted_effect",
+    "WeightedTraining": "causal.experiments.weighted_training",
     "XLearner": "causal.effects.x_learner",
     "dr_loss": "causal.effects.losses",
     "effect_calibration": "causal.effects.effect_tables",
@@ -81,6 +86,7 @@ _PUBLIC = {
     "pseudo_outcome_weights": "causal.effects.pseudo_outcome",
     "r_loss": "causal.effects.losses",
     "r_score": "causal.effects.losses",
+    "simulate_training_loop": "causal.datasets.training_loop",
     "sorted_effect_plot": "causal.effects.plots",
 }
 

@@ -30,10 +30,11 @@ from reweight.validation import check_sample_weight, validate_features
 CONSTRUCTOR_ARGUMENTS = {
     "Reweighted": lambda: {"estimator": LinearRegression(), "weighter": NormWeighter()},
     "WeightedEffect": lambda: {"weighter": causal.EntropyBalancing(on_infeasible="relax")},
+    "WeightedTraining": lambda: {"estimator": LinearRegression()},
 }
 # Parameters that suit the few rows and the two-valued y of scikit-learn's checks.
 FOR_TOY_DATA = {
-    "cv": lambda name: 2 if name in CHECKED_AS and name != "WeightedEffect" else None,
+    "cv": lambda name: 2 if name in CHECKED_AS and not name.startswith("Weighted") else None,
     "discrete_treatment": lambda name: True,
     "n_resamples": lambda name: 3 if name == "UniformTransformerEffect" else None,
     "on_infeasible": lambda name: "relax",
@@ -43,21 +44,27 @@ EXPECTED_FAILED_CHECKS = {}
 # {weighter: function of a random generator to the keyword arguments of fit}, where the features,
 # treatment, outcome and target rows of `make_problem` do not do.
 PROBLEMS = {}
+# Weighters that know two arms, but whose weights have mean one over all rows.
+ONE_GROUP = {"ArmWeighter"}
 # {weighter: why its weights depend on the order of rows}
 ORDER_MATTERS = {
     "KLIEP": "bandwidth chosen by random folds; with a given one a test of its own",
+    "L2IWE": "bandwidths and ridges chosen by random folds; with given ones a test of its own",
     "RuLSIF": "bandwidth and ridge chosen by random folds; with given ones a test of its own",
     "ULSIF": "bandwidth and ridge chosen by random pairs; with given ones a test of its own",
 }
 # {weighter: why a row of sample_weight k does not count as k rows}
 ROWS_DO_NOT_ADD = {
     "ClassifierDensityRatio": "its classifier sees source and target in the shares they come in",
+    "TargetKernelMeanMatching": "its ridge and the slack of its mean are set by the number of rows",
 }
 # Parameters with which it does, where only the defaults are in the way.
 ROWS_ADD_WITH = {
     # Folds, pairs and quantiles of distances count rows.
     "KLIEP": {"bandwidth": 1.0},
     "KernelBalancing": {"bandwidth": 1.5},
+    "L2IWE": {"bandwidth_x": 1.0, "bandwidth_y": 0.5, "alpha": 0.1, "witness_alpha": 0.1},
+    "ReTaSA": {"bandwidth_x": 0.6, "bandwidth_y": 0.6},
     "RuLSIF": {"bandwidth": 1.0, "alpha": 0.1},
     "ULSIF": {"bandwidth": 1.0, "alpha": 0.1},
     # The rule of the bandwidth counts neighbours, and without a ridge many weights match as well.
@@ -129,6 +136,23 @@ class TransformedStudyOfItself(StudyOfItself):
         return super().fit_transform(X, y, treatment=arms_of(y), sample_weight=sample_weight)
 
 
+class WeightedTrainingOfItself(causal.WeightedTraining):
+    """Draws the arm of each row from its features, and predicts as the treatment does."""
+
+    def fit(self, X, y, *, sample_weight=None):
+        values = np.asarray(X)
+        arm = np.arange(len(values)) % 2 if values.ndim else values
+        if values.ndim == 2 and values.dtype.kind in "fiu" and np.isfinite(values).all():
+            arm = (997 * np.abs(values).sum(axis=1)).astype(int) % 2
+        return super().fit(X, y, treatment=arm, sample_weight=sample_weight)
+
+    def predict(self, X):
+        return super().predict(X, arm="treatment")
+
+    def score(self, X, y, sample_weight=None):
+        return super().score(X, y, sample_weight=sample_weight)
+
+
 def study_of_itself(name):
     """Subclass of a public estimator that scikit-learn's checks can feed, and pickle can find."""
     label = f"{name}OfItself"
@@ -158,7 +182,7 @@ CHECKED_AS = {
         "WeightedEffect",
         "XLearner",
     )
-}
+} | {"WeightedTraining": WeightedTrainingOfItself}
 
 
 def public_estimators():
@@ -229,6 +253,10 @@ def make_problem(weighter, rng, n=60):
     return problem
 
 
+def balances_arms(weighter):
+    return getattr(weighter, "_needs_treatment", False) and type(weighter).__name__ not in ONE_GROUP
+
+
 def make_case(make, rng):
     weighter = make()
     name = type(weighter).__name__
@@ -239,7 +267,7 @@ def make_case(make, rng):
         make=make,
         problem=problem,
         n=n,
-        groups=problem["y"] if getattr(weighter, "_needs_treatment", False) else np.zeros(n, int),
+        groups=problem["y"] if balances_arms(weighter) else np.zeros(n, int),
         sample_weight=rng.integers(1, 4, size=n).astype(float),
     )
 

@@ -1,0 +1,1 @@
+"""Experiments whose data train the models that they test."""
