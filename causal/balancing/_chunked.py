@@ -1,5 +1,6 @@
 """Dual balancing of rows that are read in chunks, several times, never all at once."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,39 +38,86 @@ def _unpack(estimator: Any, item: Any) -> _Prepared:
 
 @dataclass
 class _LabelPass:
-    """Labels, column sums and names: what must be known before anything else."""
+    """Labels, column sums, names and rows: what must be known before anything else."""
 
     estimator: Any
 
-    def __call__(self, item: Any) -> tuple[NDArray, NDArray, float, Any, NDArray]:
+    def __call__(self, item: Any) -> tuple[NDArray, NDArray, float, Any, NDArray, int]:
         estimator = clone(self.estimator)
         part = _unpack(estimator, item)
         names = getattr(estimator, "feature_names_in_", None)
-        return np.unique(part.labels), part.s @ part.X, part.s.sum(), names, part.X[:1]
+        found = np.unique(part.labels)
+        return found, part.s @ part.X, part.s.sum(), names, part.X[:1], len(part.X)
+
+
+@dataclass(frozen=True)
+class Census:
+    """What the first pass over chunks finds.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (2,)
+        Control label, treated label.
+    center : ndarray of shape (p,)
+        Weighted means of the covariates.
+    names : list of str
+        Names of the covariates.
+    sample : ndarray of shape (1, p)
+        One row.
+    counts : list of int
+        Rows of each chunk.
+    """
+
+    classes: NDArray
+    center: NDArray[np.float64]
+    names: list[str]
+    sample: NDArray[np.float64]
+    counts: list[int]
 
 
 @dataclass
-class _Design:
-    """Everything a later pass needs to turn a chunk into balanced functions."""
+class Design:
+    """Everything a later pass needs to turn a chunk into balanced functions.
+
+    Parameters
+    ----------
+    estimator : BalancingWeighter
+        An unfitted clone, for checks of the chunks.
+    classes : ndarray of shape (2,)
+        Control label, treated label.
+    features : callable
+        Covariates -> balanced functions.
+    estimand : str
+        Target population.
+    target : BalanceTarget or None
+        Set by `find_target`.
+    totals : ndarray of shape (2,)
+        Sums of the sampling weights of the arms; set by `find_target`.
+    """
 
     estimator: Any
     classes: NDArray
-    basis: MomentBasis
+    features: Callable[[NDArray], NDArray]
     estimand: str
     target: BalanceTarget | None = None
     totals: NDArray = field(default_factory=lambda: np.ones(2))
 
-    def load(self, item: Any) -> tuple[NDArray, NDArray, NDArray]:
+    def load_rows(self, item: Any) -> tuple[NDArray, NDArray, NDArray]:
+        """Covariates, arm codes and sampling weights of a chunk."""
         part = _unpack(clone(self.estimator), item)
-        codes = np.searchsorted(self.classes, part.labels)
-        return self.basis.transform(part.X), codes, part.s
+        return part.X, np.searchsorted(self.classes, part.labels), part.s
+
+    def load(self, item: Any) -> tuple[NDArray, NDArray, NDArray]:
+        """Balanced functions, arm codes and sampling weights of a chunk."""
+        X, codes, s = self.load_rows(item)
+        return self.features(X), codes, s
 
 
 @dataclass
 class _MomentPass:
     """Per arm: rows, sum of s, weighted mean and sum of squares of the functions."""
 
-    design: _Design
+    design: Design
 
     def __call__(self, item: Any) -> list:
         A, codes, s = self.design.load(item)
@@ -90,7 +138,7 @@ class _MomentPass:
 class _ArmRows:
     """A chunk's rows of one arm, centred and scaled, with normalised base weights."""
 
-    design: _Design
+    design: Design
     arm: int
     item: Any
 
@@ -104,7 +152,7 @@ class _ArmRows:
 class _WeightPass:
     """Weights of a chunk's rows up to a factor per arm, and the weighted sums of the functions."""
 
-    design: _Design
+    design: Design
     duals: dict[int, NDArray]
     divergence: str
 
@@ -149,23 +197,41 @@ def fit_dual_chunks(
             f"{owner}: fit_chunks cannot fit the transformer given as featurizer; pass a "
             "function, or transform the chunks beforehand"
         )
-    design = _first_pass(estimator, chunks, n_jobs)
-    counts = _second_pass(design, chunks, n_jobs)
-    estimator.estimand_ = estimator.estimand
-    estimator.classes_ = design.classes
-    estimator._basis, estimator._target = design.basis, design.target
+    census = take_census(estimator, chunks, n_jobs)
+    basis = MomentBasis(estimator.moments, estimator.interactions, estimator.featurizer)
+    basis.fit_center(census.center, census.names, census.sample)
+    design = Design(clone(estimator), census.classes, basis.transform, estimator.estimand)
+    counts = find_target(design, chunks, n_jobs)
+    estimator._basis, estimator._target = basis, design.target
     fits = {}
     for arm in MOVING_ARMS.get(estimator.estimand, (0, 1)):
-        arm_chunks = _arm_chunks(design, arm, chunks)
+        arm_chunks = chunks_of_arm(design, arm, chunks)
         fits[arm] = estimator._solve(arm_chunks, None, counts[arm], divergence, max_smd, n_jobs)
     estimator._store_fits(fits, divergence)
-    _last_pass(estimator, design, chunks, n_jobs)
+    duals = {arm: dual for arm, (dual, _) in estimator._fits.items()}
+    weigh_chunks(estimator, design, duals, divergence, chunks, n_jobs)
+    estimator.propensity_ = None
     return estimator
 
 
-def _first_pass(estimator: Any, chunks: Any, n_jobs: int | None) -> _Design:
-    labels, total, weight, sample = [], 0.0, 0.0, None
-    for found, column_sums, s, names, row in map_chunks(
+def take_census(estimator: Any, chunks: Any, n_jobs: int | None) -> Census:
+    """Read all chunks once; sets what `fit` sets on seeing the data.
+
+    Parameters
+    ----------
+    estimator : BalancingWeighter
+        Gets `classes_`, `estimand_`, `n_features_in_` and `feature_names_in_`.
+    chunks : sequence or callable
+        As `reweight.kernels.chunks.map_chunks` takes them.
+    n_jobs : int or None
+        joblib workers over a sequence.
+
+    Returns
+    -------
+    Census
+    """
+    labels, counts, total, weight, sample = [], [], 0.0, 0.0, None
+    for found, column_sums, s, names, row, n_rows in map_chunks(
         _LabelPass(estimator), chunks, n_jobs=n_jobs
     ):
         if sample is None:
@@ -176,6 +242,7 @@ def _first_pass(estimator: Any, chunks: Any, n_jobs: int | None) -> _Design:
                 "needs the same columns in the same order"
             )
         labels.append(found)
+        counts.append(n_rows)
         total, weight = total + column_sums, weight + s
     if sample is None:
         raise ValueError(f"{type(estimator).__name__}: chunks holds no rows; pass at least one")
@@ -189,13 +256,26 @@ def _first_pass(estimator: Any, chunks: Any, n_jobs: int | None) -> _Design:
     if first_names is not None:
         estimator.feature_names_in_ = first_names
     names = [f"x{j}" for j in range(sample.shape[1])] if first_names is None else list(first_names)
-    basis = MomentBasis(estimator.moments, estimator.interactions, estimator.featurizer)
-    basis.fit_center(total / weight, names, sample)
-    return _Design(clone(estimator), classes, basis, estimator.estimand)
+    estimator.classes_, estimator.estimand_ = classes, estimator.estimand
+    return Census(classes, total / weight, names, sample, counts)
 
 
-def _second_pass(design: _Design, chunks: Any, n_jobs: int | None) -> list[int]:
-    """Target means, scales and arm totals; returns the rows of each arm."""
+def find_target(design: Design, chunks: Any, n_jobs: int | None) -> list[int]:
+    """Set target means, scales and arm totals of a design; returns the rows of each arm.
+
+    Parameters
+    ----------
+    design : Design
+        Its `target` and `totals` are set.
+    chunks : sequence or callable
+        As `reweight.kernels.chunks.map_chunks` takes them.
+    n_jobs : int or None
+        joblib workers over a sequence.
+
+    Returns
+    -------
+    list of int
+    """
     arms: list = [None, None]
     for parts in map_chunks(_MomentPass(design), chunks, n_jobs=n_jobs):
         arms = [_pool(a, b) for a, b in zip(arms, parts, strict=True)]
@@ -223,23 +303,62 @@ def _pool(a: Any, b: Any) -> Any:
     return a[0] + b[0], weight, mean, square
 
 
-def _arm_chunks(design: _Design, arm: int, chunks: Any) -> Any:
+def chunks_of_arm(design: Design, arm: int, chunks: Any) -> Any:
+    """Chunks of one arm's rows, as `divergence_dual` takes them.
+
+    Parameters
+    ----------
+    design : Design
+        With its target.
+    arm : {0, 1}
+        The arm.
+    chunks : sequence or callable
+        Chunks of all rows.
+
+    Returns
+    -------
+    list or callable
+    """
     if callable(chunks):
         return lambda: (_ArmRows(design, arm, item)() for item in chunks())
     return [_ArmRows(design, arm, item) for item in chunks]
 
 
-def _last_pass(estimator: Any, design: _Design, chunks: Any, n_jobs: int | None) -> None:
-    """Weights of all rows and the imbalance that is left."""
-    duals = {arm: dual for arm, (dual, _) in estimator._fits.items()}
-    passes = list(
-        map_chunks(_WeightPass(design, duals, estimator._divergence), chunks, n_jobs=n_jobs)
-    )
+def weigh_chunks(
+    estimator: Any,
+    design: Design,
+    duals: dict[int, NDArray],
+    divergence: str,
+    chunks: Any,
+    n_jobs: int | None,
+) -> dict[int, NDArray[np.float64]]:
+    """Set the weights of all rows and the imbalance that is left.
+
+    Parameters
+    ----------
+    estimator : BalancingWeighter
+        Gets `weights_` and `max_imbalance_`.
+    design : Design
+        With its target.
+    duals : dict of int to ndarray
+        (nu, theta) of each moving arm.
+    divergence : str
+        Name of the divergence.
+    chunks : sequence or callable
+        As `reweight.kernels.chunks.map_chunks` takes them.
+    n_jobs : int or None
+        joblib workers over a sequence.
+
+    Returns
+    -------
+    dict of int to ndarray
+        Per moving arm the weighted means of the functions, in units of the target.
+    """
+    passes = list(map_chunks(_WeightPass(design, duals, divergence), chunks, n_jobs=n_jobs))
     weights = np.concatenate([part[0] for part in passes])
     codes = np.concatenate([part[1] for part in passes])
-    raw = {arm: weights[codes == arm] for arm in duals}
     sums = sum(part[2] for part in passes)
-    means = {arm: sums[arm] / values.sum() for arm, values in raw.items()}
-    estimator.max_imbalance_ = float(max(np.abs(mean).max() for mean in means.values()))
+    means = {arm: sums[arm] / weights[codes == arm].sum() for arm in duals}
+    estimator.max_imbalance_ = float(max(np.abs(mean).max(initial=0.0) for mean in means.values()))
     estimator._finish_rows(weights, codes)
-    estimator.propensity_ = None
+    return means

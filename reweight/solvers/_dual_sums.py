@@ -109,7 +109,11 @@ def chunk_sums(
         block = C[rows] if center is None else C[rows] - center
         base = q[rows]
         z = dual[0] + block @ dual[1:]
+        # Rows of base weight zero are outside the program and must not set its scale.
+        z[base == 0] = -np.inf if kl else 0.0
         peak = float(z.max())
+        if peak == -np.inf:
+            continue
         if kl:
             first = base * np.exp(z - peak)
             value, second = float(first.sum()), first

@@ -153,6 +153,7 @@ def dual_weights(
     for rows in row_slices(len(C)):
         block = C[rows] if center is None else C[rows] - center
         z = dual[0] + block @ dual[1:]
+        z[base_weights[rows] == 0] = 0.0
         if divergence == "el":
             # Beyond the pole there is no weight; the largest finite one stands for it.
             z = np.minimum(z, 1.0 - 1e-12)

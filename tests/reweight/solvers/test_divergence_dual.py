@@ -133,6 +133,15 @@ def test_rows_of_zero_base_weight_are_left_out(rows):
     assert_allclose(result.x[20:], divergence_dual(C[20:], q[20:]).x, atol=1e-12)
 
 
+@pytest.mark.parametrize("divergence", DIVERGENCES)
+def test_far_rows_of_zero_base_weight_do_no_harm(rows, divergence):
+    C, q = rows
+    far = np.vstack([C, 1e4 * np.ones((3, 4)), -1e4 * np.ones((3, 4))])
+    result = divergence_dual(far, np.r_[q, np.zeros(6)], divergence=divergence)
+    assert_allclose(result.x[:-6], divergence_dual(C, q, divergence=divergence).x, atol=1e-11)
+    assert_allclose(result.x[-6:], 0, atol=0)
+
+
 @pytest.mark.parametrize("divergence", ["kl", "chi2", "el"])
 def test_infeasible_means_name_the_column_and_the_smallest_tolerance(rows, divergence):
     C, q = rows
