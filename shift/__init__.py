@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from shift.covariate.shift_test import covariate_shift_test
     from shift.covariate.ulsif import ULSIF
     from shift.datasets.covariate_shift import make_covariate_shift
+    from shift.datasets.target_shift import make_target_shift
+    from shift.target.l2iwe import L2IWE
+    from shift.target.plots import weight_function_plot
+    from shift.target.retasa import ReTaSA
+    from shift.target.target_kernel_mean_matching import TargetKernelMeanMatching
 
 _PUBLIC: dict[str, str] = {
     "ClassifierDensityRatio": "shift.covariate.classifier_density_ratio",
@@ -24,13 +29,18 @@ _PUBLIC: dict[str, str] = {
     "DoubleWeightingClassifier": "shift.covariate.double_weighting_classifier",
     "KLIEP": "shift.covariate.kliep",
     "KernelMeanMatching": "shift.covariate.kernel_mean_matching",
+    "L2IWE": "shift.target.l2iwe",
+    "ReTaSA": "shift.target.retasa",
     "RobustBiasAwareClassifier": "shift.covariate.robust_bias_aware",
     "RuLSIF": "shift.covariate.rulsif",
+    "TargetKernelMeanMatching": "shift.target.target_kernel_mean_matching",
     "ULSIF": "shift.covariate.ulsif",
     "covariate_shift_test": "shift.covariate.shift_test",
     "domain_score_histogram": "shift.covariate.plots",
     "make_covariate_shift": "shift.datasets.covariate_shift",
+    "make_target_shift": "shift.datasets.target_shift",
     "source_weight_plot": "shift.covariate.plots",
+    "weight_function_plot": "shift.target.plots",
 }
 
 __all__ = sorted(_PUBLIC)
