@@ -12,7 +12,6 @@ from reweight.validation import check_sample_weight, check_treatment
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
 
 Array = NDArray[np.float64]
 QUANTILES = {"min": 0.0, "q01": 0.01, "q05": 0.05, "q25": 0.25, "median": 0.5} | {
@@ -67,7 +66,7 @@ class OverlapReport:
     propensity: Array
     treatment: NDArray
 
-    def plot(self, ax: "Axes | None" = None, *, bins: int = 30) -> "Axes":
+    def plot(self, ax: Any = None, *, bins: int = 30) -> Any:
         """Mirrored histogram of the propensity with the cut-off drawn in.
 
         Parameters
