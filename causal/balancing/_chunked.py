@@ -150,23 +150,25 @@ class _ArmRows:
 
 @dataclass
 class _WeightPass:
-    """Weights of a chunk's rows up to a factor per arm, and the weighted sums of the functions."""
+    """Weights of a chunk's rows up to a factor per arm, and weighted sums of functions."""
 
     design: Design
+    judged: Design
     duals: dict[int, NDArray]
     divergence: str
 
-    def __call__(self, item: Any) -> tuple[NDArray, NDArray, NDArray]:
-        A, codes, s = self.design.load(item)
+    def __call__(self, item: Any) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+        X, codes, s = self.design.load_rows(item)
         weights = s.copy()
-        sums = np.zeros((2, A.shape[1]))
-        C = self.design.target.rows(A)
+        C = self.design.target.rows(self.design.features(X))
         for arm, dual in self.duals.items():
             rows = codes == arm
             weights[rows] *= relative_weights(C[rows], dual, self.divergence)
-        for arm in (0, 1):
-            sums[arm] = weights[codes == arm] @ C[codes == arm]
-        return weights, codes, sums
+        J = C
+        if self.judged is not self.design:
+            J = self.judged.target.rows(self.judged.features(X))
+        by_arm = np.array([np.where(codes == arm, weights, 0.0) for arm in (0, 1)])
+        return weights, codes, by_arm @ C, by_arm @ J
 
 
 def fit_dual_chunks(
@@ -331,6 +333,7 @@ def weigh_chunks(
     divergence: str,
     chunks: Any,
     n_jobs: int | None,
+    judged: Design | None = None,
 ) -> dict[int, NDArray[np.float64]]:
     """Set the weights of all rows and the imbalance that is left.
 
@@ -348,17 +351,20 @@ def weigh_chunks(
         As `reweight.kernels.chunks.map_chunks` takes them.
     n_jobs : int or None
         joblib workers over a sequence.
+    judged : Design, default=None
+        The functions whose imbalance is stored, with their target; None means
+        those of `design`.
 
     Returns
     -------
     dict of int to ndarray
         Per moving arm the weighted means of the functions, in units of the target.
     """
-    passes = list(map_chunks(_WeightPass(design, duals, divergence), chunks, n_jobs=n_jobs))
-    weights = np.concatenate([part[0] for part in passes])
-    codes = np.concatenate([part[1] for part in passes])
-    sums = sum(part[2] for part in passes)
-    means = {arm: sums[arm] / weights[codes == arm].sum() for arm in duals}
-    estimator.max_imbalance_ = float(max(np.abs(mean).max(initial=0.0) for mean in means.values()))
+    work = _WeightPass(design, judged or design, duals, divergence)
+    weights, codes, sums, judged_sums = zip(*map_chunks(work, chunks, n_jobs=n_jobs), strict=True)
+    weights, codes = np.concatenate(weights), np.concatenate(codes)
+    totals = np.bincount(codes, weights)
+    means, left = (sum(parts) / totals[:, None] for parts in (sums, judged_sums))
+    estimator.max_imbalance_ = float(np.abs(left[list(duals)]).max())
     estimator._finish_rows(weights, codes)
-    return means
+    return {arm: means[arm] for arm in duals}

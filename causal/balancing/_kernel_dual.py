@@ -160,17 +160,16 @@ class DualSolver:
         else:
             solved = {}
             for arm, C in self.rows.items():
-                m, r = self.n_moments, C.shape[1] - self.n_moments
-                result = _solve_dual(
+                result = solve_features(
                     C,
                     self.base[arm],
                     alpha + self.missed,
-                    np.r_[np.zeros(m), np.ones(r)],
+                    self.names,
+                    C.shape[1] - self.n_moments,
+                    max_smd=max_smd,
                     divergence=self.divergence,
-                    tolerance=np.r_[np.full(m, max_smd), np.zeros(r)],
                     tol=tol,
                     max_iter=max_iter,
-                    column_names=self._column_names(r),
                 )
                 self.duals[arm] = result.dual
                 solved[arm] = result.x, result
@@ -185,9 +184,6 @@ class DualSolver:
         weights = np.zeros(len(self.used[arm]))
         weights[self.used[arm]] = x
         return weights
-
-    def _column_names(self, r: int) -> list[str]:
-        return self.names + [f"kernel feature {j}" for j in range(r)]
 
     def _solve_jointly(self, alpha, max_smd, tol, max_iter):
         """One program over both arms, each of which holds half of the mass.
@@ -218,7 +214,7 @@ class DualSolver:
             tolerance=np.r_[0.0, np.full(2 * m, max_smd), np.zeros(2 * r)],
             tol=tol,
             max_iter=max_iter,
-            column_names=["the share of an arm", *self.names, *self._column_names(2 * r)],
+            column_names=["the share of an arm", *self.names, *column_names(self.names, 2 * r)],
         )
         theta = result.dual[1:]
         for arm in (0, 1):
@@ -237,6 +233,68 @@ class DualSolver:
         weights = weights[self.used[arm]]
         seen = weights @ self.rows[arm][:, self.n_moments :]
         return float(np.sqrt(seen @ seen + weights**2 @ self.residual[arm]))
+
+
+def column_names(moments: list[str], n_features: int) -> list[str]:
+    """Names of moments, then of landmark features.
+
+    Parameters
+    ----------
+    moments : list of str
+        Names of the moments.
+    n_features : int
+        Number of features.
+
+    Returns
+    -------
+    list of str
+    """
+    return moments + [f"kernel feature {j}" for j in range(n_features)]
+
+
+def solve_features(
+    C: Any,
+    base: NDArray | None,
+    alpha: float,
+    moments: list[str],
+    n_features: int,
+    *,
+    max_smd: float,
+    **options: Any,
+) -> SolverResult:
+    """One arm's program: moments to within a tolerance, features under a ridge.
+
+    Parameters
+    ----------
+    C : ndarray of shape (n, m + r) or chunks
+        Moments, then features, centred at the target.
+    base : ndarray of shape (n,) or None
+        Base weights; None with chunks.
+    alpha : float
+        Ridge of the features.
+    moments : list of str
+        Names of the m moments.
+    n_features : int
+        r.
+    max_smd : float
+        Box tolerance of the moments.
+    **options : dict
+        Passed on to `divergence_dual`.
+
+    Returns
+    -------
+    SolverResult
+    """
+    m = len(moments)
+    return _solve_dual(
+        C,
+        base,
+        alpha,
+        np.r_[np.zeros(m), np.ones(n_features)],
+        tolerance=np.r_[np.full(m, max_smd), np.zeros(n_features)],
+        column_names=column_names(moments, n_features),
+        **options,
+    )
 
 
 def _solve_dual(

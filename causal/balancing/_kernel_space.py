@@ -40,22 +40,37 @@ class Standardizer:
             Unit variances, unit covariance matrix, or the identity.
         """
         share = weight / weight.sum()
-        if how == "none":
-            return cls(np.zeros(X.shape[1]), np.ones(X.shape[1]))
         center = share @ X
         centred = X - center
+        if how == "mahalanobis":
+            return cls.of_moments(center, (centred * share[:, None]).T @ centred, how)
+        return cls.of_moments(center, np.diag(share @ centred**2), how)
+
+    @classmethod
+    def of_moments(cls, center: NDArray, covariance: NDArray, how: str) -> "Standardizer":
+        """The map for given weighted means and covariances; `how` as in `fit`.
+
+        Parameters
+        ----------
+        center : ndarray of shape (p,)
+            Weighted means.
+        covariance : ndarray of shape (p, p)
+            Weighted covariance matrix; only its diagonal counts for "std".
+        how : {"std", "mahalanobis", "none"}
+            As in `fit`.
+        """
+        if how == "none":
+            return cls(np.zeros(len(center)), np.ones(len(center)))
+        scale = np.sqrt(np.diag(covariance))
+        constant = scale <= RANK_TOLERANCE * np.abs(center)
         if how == "std":
-            scale = np.sqrt(share @ centred**2)
-            constant = scale <= RANK_TOLERANCE * (1.0 + np.abs(center))
             return cls(center, 1.0 / np.where(constant, 1.0, scale))
-        scale = np.sqrt(share @ centred**2)
-        scale = np.where(scale > RANK_TOLERANCE * (1.0 + np.abs(center)), scale, np.inf)
+        scale = np.where(constant, np.inf, scale)
         # Columns are brought to one size first, so that the rank does not hang on their units.
-        centred = centred / scale
-        values, vectors = np.linalg.eigh((centred * share[:, None]).T @ centred)
+        values, vectors = np.linalg.eigh(covariance / scale / scale[:, None])
         kept = values > RANK_TOLERANCE * max(values[-1], RANK_TOLERANCE)
         if not kept.any():
-            return cls(center, np.zeros((X.shape[1], 1)))
+            return cls(center, np.zeros((len(center), 1)))
         return cls(center, vectors[:, kept] / np.sqrt(values[kept]) / scale[:, None])
 
     def transform(self, X: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -18,6 +18,7 @@ from causal.balancing._dual import (
     meet_or_relax,
     relative_weights,
 )
+from causal.balancing._kernel_chunks import fit_kernel_chunks
 from causal.balancing._kernel_dual import DualSolver, LandmarkMap
 from causal.balancing._kernel_exact import ExactSolver
 from causal.balancing._kernel_space import KernelSpace, Standardizer
@@ -281,6 +282,37 @@ class KernelBalancing(BalancingWeighter):
         self._store(problem, solved, fit, arms)
         return self
 
+    def fit_chunks(self, chunks: Any, *, n_jobs: int | None = None) -> "KernelBalancing":
+        """Find the weights of data that are larger than memory, through landmarks.
+
+        Parameters
+        ----------
+        chunks : sequence or callable
+            A sequence whose items are `(X, treatment, sample_weight)`, or
+            zero-argument callables that load one, mapped with joblib; or a
+            callable returning a fresh iterator of such items. sample_weight
+            may be None or left out. The chunks are read several times.
+        n_jobs : int, default=None
+            joblib workers over a sequence.
+
+        Returns
+        -------
+        KernelBalancing
+            Bandwidth rule and landmarks come from at most 20,000 rows drawn
+            over all chunks; with no more rows than that, the weights are those
+            of `fit(solver="landmarks")`.
+
+        Raises
+        ------
+        InfeasibleError
+            If means cannot be balanced exactly and `on_infeasible="raise"`.
+        ValueError
+            If `solver="qp"`, `alpha="auto"` or 0, `improved=True` for the ATE,
+            or the chunks disagree.
+        """
+        self._validate_params()
+        return fit_kernel_chunks(self, chunks, n_jobs)
+
     def estimating_equations(self) -> EstimatingEquations | None:
         """Estimating equations of the weights, with landmarks and bandwidth held fixed.
 
@@ -357,9 +389,7 @@ class KernelBalancing(BalancingWeighter):
     def _landmark_problem(
         self, arms: Arms, Z: NDArray[np.float64], rng: np.random.RandomState
     ) -> DualSolver:
-        m = DEFAULT_COMPONENTS if self.n_components == "auto" else self.n_components
-        self.landmarks_ = choose_landmarks(Z, m, sample_weight=arms.sample_weight, random_state=rng)
-        self._map = LandmarkMap.of(self._space, self.landmarks_)
+        self._set_landmarks(Z, arms.sample_weight, rng)
         A = self._columns(arms.X)
         moments = len(self._names())
         residual = self._map.residual(Z, A[:, moments:])
@@ -373,6 +403,13 @@ class KernelBalancing(BalancingWeighter):
         )
         self._missed = problem.missed
         return problem
+
+    def _set_landmarks(
+        self, Z: NDArray[np.float64], s: NDArray[np.float64], rng: np.random.RandomState
+    ) -> None:
+        m = DEFAULT_COMPONENTS if self.n_components == "auto" else self.n_components
+        self.landmarks_ = choose_landmarks(Z, m, sample_weight=s, random_state=rng)
+        self._map = LandmarkMap.of(self._space, self.landmarks_)
 
     def _names(self) -> list[str]:
         return self._basis.names_ if self.exact_moments else []
@@ -458,20 +495,31 @@ class KernelBalancing(BalancingWeighter):
         """Set what a user reads off the solutions of the arms."""
         labels = {arm: self.classes_[arm] for arm in solved}
         self._store_results({arm: result for arm, (_, result) in solved.items()})
-        self.relaxed_max_smd_ = fit.tolerance if fit.relaxed else None
+        self._store_duals(fit, dict(problem.duals) if self.solver_ == "landmarks" else {})
         self.dropped_columns_ = [self._names()[j] for j in sorted(problem.dropped)]
         self.mmd_ = {labels[arm]: problem.discrepancy(arm, w) for arm, (w, _) in solved.items()}
-        self.dual_coef_ = None
-        if self.solver_ == "landmarks":
-            self._duals = dict(problem.duals)
-            self.dual_coef_ = {
-                labels[arm]: dual[1:] / self._target.scale for arm, dual in self._duals.items()
-            }
         totals = arms.sample_weight * arms.base_weight
         self._finish(
             arms, {arm: w * totals[arms.rows(arm)].sum() for arm, (w, _) in solved.items()}
         )
         self.max_imbalance_ = self._imbalance(self._features(arms.X), arms, self.raw_weights_)
+
+    def _store_duals(self, fit: DualFit, duals: dict[int, NDArray[np.float64]]) -> None:
+        """Set the weight functions of the arms, of which the exact program has none."""
+        self.relaxed_max_smd_ = fit.tolerance if fit.relaxed else None
+        self._duals = duals
+        m = len(self._names())
+        idle = [np.flatnonzero(dual[1 : m + 1] == 0) for dual in duals.values()]
+        idle = [] if fit.relaxed else sorted(set().union(*idle))
+        self.dropped_columns_ = [self._names()[j] for j in idle]
+        self.dual_coef_ = {
+            self.classes_[arm]: dual[1:] / self._target.scale for arm, dual in duals.items()
+        } or None
+
+    @property
+    def _resampling(self) -> str:
+        """Exact minimisers are no smooth function of the sample."""
+        return "subsample" if self.solver_ == "qp" else "bootstrap"
 
     def _why_no_weight_function(self) -> str | None:
         if getattr(self, "solver_", self.solver) != "qp":

@@ -19,7 +19,7 @@ from scipy.linalg import qr
 from scipy.linalg.lapack import dpstrf
 
 from reweight.exceptions import InfeasibleError
-from reweight.kernels.chunks import row_slices
+from reweight.kernels.chunks import map_chunks, row_slices
 from reweight.solvers._dual_sums import DIVERGENCES, Rows, conjugate
 from reweight.solvers.damped_newton import newton_direction
 from reweight.solvers.feasibility import smallest_excess
@@ -195,7 +195,8 @@ class _Problem:
     def _count_columns(self) -> int:
         if self.rows.in_memory:
             return self.rows.C.shape[1]
-        return next(iter(self.rows.map(_width)))
+        first = self.rows.C[:1] if isinstance(self.rows.C, Sequence) else self.rows.C
+        return next(map_chunks(_width, first), 0)
 
     @staticmethod
     def _per_column(value: Any, m: int, name: str) -> NDArray[np.float64]:
@@ -384,8 +385,8 @@ class _Problem:
         )
 
 
-def _width(C: NDArray, q: NDArray) -> int:
-    return C.shape[1]
+def _width(chunk: tuple[NDArray, NDArray]) -> int:
+    return np.shape(chunk[0])[1]
 
 
 def _residual(gradient: NDArray, x: NDArray, l1: NDArray) -> float:

@@ -11,6 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from causal import EnergyBalancing, EntropyBalancing, KernelBalancing, StableBalancing
+from reweight.diagnostics.distances import mmd
 from reweight.exceptions import InfeasibleError, WeightWarning
 from reweight.kernels.kernel_sums import kernel_matrix
 from reweight.solvers.reference import divergence_reference, quadratic_reference
@@ -502,3 +503,65 @@ def test_published_errors_on_kang_schafer():
         errors.append(y[t == 1].mean() - np.average(y[t == 0], weights=w[t == 0]))
     rmse = np.sqrt(np.mean(np.square(errors)))
     assert rmse == pytest.approx(3.64, abs=3 * 3.64 / np.sqrt(200))
+
+
+@pytest.mark.parametrize("estimand", ["ATE", "ATT", "ATC"])
+@pytest.mark.parametrize("exact_moments", [0, 2])
+@pytest.mark.parametrize("standardize", ["std", "mahalanobis"])
+def test_chunks_give_the_weights_of_the_rows_in_memory(estimand, exact_moments, standardize):
+    rng = np.random.default_rng(5)
+    X = rng.standard_normal((180, 3)) @ [[1.0, 0.5, 0], [0, 2, 0], [0, 0, 30]]
+    treatment = (rng.random(180) < 1 / (1 + np.exp(-X[:, 0]))).astype(int)
+    s = rng.uniform(0.5, 2, 180)
+    options = {
+        "estimand": estimand,
+        "alpha": 1e-3,
+        "exact_moments": exact_moments,
+        "standardize": standardize,
+        "n_components": 20,
+        "random_state": 0,
+    }
+    whole = KernelBalancing(**options).fit(X, treatment, sample_weight=s)
+    items = [(X[p], treatment[p], s[p]) for p in (slice(0, 70), slice(70, 71), slice(71, 180))]
+    for chunks in (items, lambda: iter(items)):
+        streamed = KernelBalancing(**options).fit_chunks(chunks)
+        assert_allclose(streamed.weights_, whole.weights_, atol=1e-8)
+        assert streamed.max_imbalance_ == pytest.approx(whole.max_imbalance_, abs=1e-9)
+    assert_allclose(
+        streamed.predict_weights(X, treatment), whole.predict_weights(X, treatment), atol=1e-8
+    )
+
+
+def test_many_rows_in_chunks_are_balanced_from_a_sample_of_landmarks():
+    rng = np.random.default_rng(6)
+    X = rng.standard_normal((30_000, 2))
+    treatment = (rng.random(30_000) < 1 / (1 + np.exp(-X[:, 0]))).astype(int)
+    items = [(X[i : i + 7000], treatment[i : i + 7000]) for i in range(0, 30_000, 7000)]
+    balancer = KernelBalancing(n_components=30, random_state=0).fit_chunks(items)
+    assert balancer.max_imbalance_ < 1e-8
+    raw = mmd(X[treatment == 0], X[treatment == 1], bandwidth=1.0, max_rows=3000)
+    w = balancer.weights_
+    rows = treatment == 0
+    left = mmd(X[rows], X[~rows], w[rows], w[~rows], bandwidth=1.0, max_rows=3000)
+    assert left < 0.2 * raw
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"solver": "qp", "divergence": "chi2"},
+        {"alpha": "auto"},
+        {"estimand": "ATE", "improved": True},
+    ],
+)
+def test_what_needs_all_rows_is_not_streamed(options):
+    with pytest.raises(ValueError, match="fit_chunks streams the landmark solver"):
+        KernelBalancing(**options).fit_chunks([(np.ones((4, 1)), [0, 1, 0, 1])])
+
+
+def test_columns_of_any_size_are_standardised():
+    rng = np.random.default_rng(7)
+    X, treatment = rng.standard_normal((60, 2)), np.tile([0, 1, 1], 20)
+    weights = EnergyBalancing("ATT").fit_weights(X, treatment)
+    assert_allclose(EnergyBalancing("ATT").fit_weights(1e-150 * X, treatment), weights, atol=1e-6)
+    assert_allclose(EnergyBalancing("ATT").fit_weights(1e150 * X, treatment), weights, atol=1e-6)
