@@ -65,14 +65,14 @@ class UniformEstimate:
         Mean one in each arm; may be negative.
     means : ndarray of shape (2, n_outputs)
         Mean outcome of the target population as control and as treated.
-    imbalance : dict of str to float
-        The feature least balanced in each moving arm, and by how much;
-        projection only.
+    imbalance : tuple of (float, str)
+        By how much the least balanced feature of any arm is off, and its name;
+        (0, "") for kernels.
     """
 
     weights: Array
     means: Array
-    imbalance: dict[str, float]
+    imbalance: tuple[float, str]
 
     @property
     def effect(self) -> Array:
@@ -99,7 +99,7 @@ def estimate_uniform_effect(
     UniformEstimate
     """
     s = study.weight if factor is None else study.weight * factor
-    weights, imbalance = s.copy(), {}
+    weights, imbalance = s.copy(), (0.0, "")
     for arm in MOVING_ARMS.get(method.estimand, (0, 1)):
         rows = study.treated == arm
         phi = _image(study, method, arm, s)
@@ -107,7 +107,7 @@ def estimate_uniform_effect(
             weights[rows] = _kernel_weights(method, phi, rows, s)
         else:
             weights[rows], worst = _projection_weights(study, method, phi, arm, s)
-            imbalance.update(worst)
+            imbalance = max(imbalance, worst)
     codes = study.treated.astype(np.intp)
     sums = np.bincount(codes, weights)
     for arm, total in enumerate(sums):
@@ -166,7 +166,7 @@ def _kernel_weights(method: UniformMethod, phi: Array, rows: NDArray[np.bool_], 
 
 def _projection_weights(
     study: UniformStudy, method: UniformMethod, phi: Array, arm: int, s: Array
-) -> tuple[Array, dict[str, float]]:
+) -> tuple[Array, tuple[float, str]]:
     """Weights that a projection onto polynomials implies, and the worst balance."""
     features, powers = legendre_features(phi, method.degree, method.interactions)
     rows = study.treated == arm
@@ -184,7 +184,7 @@ def _projection_weights(
             f"{size:.2g}); lower degree, pass interactions=False, or on_infeasible='relax'",
             worst_column=name,
         )
-    return result.weights, {name: size}
+    return result.weights, (size, name)
 
 
 def _feature_name(powers: NDArray[np.intp], names: list[str]) -> str:
@@ -209,14 +209,12 @@ def warn_estimate(study: UniformStudy, method: UniformMethod, estimate: UniformE
     estimate : UniformEstimate
         What came out.
     """
-    if method.method == "projection" and method.gram == "empirical":
-        worst = max(estimate.imbalance, key=estimate.imbalance.get)
-        if estimate.imbalance[worst] > EXACT:
-            warn_weights(
-                f"{OWNER}: {worst!r} is off balance by {estimate.imbalance[worst]:.2g} standard "
-                "deviations, as not all polynomials can be balanced; lower degree, or pass "
-                "interactions=False"
-            )
+    size, worst = estimate.imbalance
+    if method.gram == "empirical" and size > EXACT:
+        warn_weights(
+            f"{OWNER}: {worst!r} is off balance by {size:.2g} standard deviations, as not all "
+            "polynomials can be balanced; lower degree, or pass interactions=False"
+        )
     for arm in MOVING_ARMS.get(method.estimand, (0, 1)):
         w = estimate.weights[study.treated == arm]
         share = w.sum() ** 2 / (w**2).sum() / len(w)

@@ -83,6 +83,12 @@ class UniformStudy:
         rows = self.X if self.reference is None else np.vstack([self.X, self.reference])
         return rows.min(axis=0), rows.max(axis=0)
 
+    @property
+    def n_varying(self) -> int:
+        """Number of covariates that are not constant; one if all are."""
+        lower, upper = self.ends
+        return max(int((upper > lower).sum()), 1)
+
     def full_weights(self, weights: Array) -> Array:
         """Weights of all rows, mean one in each arm, from those of the rows that have any."""
         full = np.zeros(len(self.kept))
@@ -233,7 +239,7 @@ def check_reference(study: UniformStudy, estimand: str, marginal: bool, relax: b
         Whether a column may be constant in the reference rows alone; rows with
         other values are then beyond their range, which is warned of.
     """
-    n_columns = study.X.shape[1]
+    n_columns = study.n_varying
     for arm in MOVING_ARMS.get(estimand, (0, 1)):
         reference, word = study.reference_of(arm), ARM_WORDS[arm]
         constant = reference.min(axis=0) == reference.max(axis=0)
@@ -275,8 +281,6 @@ def warn_reference(study: UniformStudy, estimand: str, marginal: bool) -> None:
                 f"{study.names[share.argmax()]!r}, where outcomes can only be extrapolated; "
                 "restrict the study to rows that overlap"
             )
-    lower, upper = study.ends
-    varying = int((upper > lower).sum())
-    if not marginal and varying > 1:
+    if not marginal and study.n_varying > 1:
         fewest = min(len(study.reference_of(arm)) for arm in arms)
-        warn_few_bins(OWNER, bins_per_column(fewest, varying, None), np.ones(varying, dtype=bool))
+        warn_few_bins(OWNER, bins_per_column(fewest, study.n_varying, None))

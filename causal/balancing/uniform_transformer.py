@@ -150,7 +150,7 @@ class UniformTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.data_max_ = np.max([rows.max(axis=0) for rows in pooled], axis=0)
         self.n_reference_ = len(reference)
         if not self.marginal:
-            check_dimension(type(self).__name__, reference.shape[1])
+            check_dimension(type(self).__name__, int((self.data_max_ > self.data_min_).sum()))
         self._seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         self._map = fit_uniform_map(
             reference,
@@ -163,7 +163,7 @@ class UniformTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         )
         self.n_bins_ = np.array([split.n_bins for split in self._map.splits])
         if self._map.joint:
-            warn_few_bins(type(self).__name__, self.n_bins_, self.data_max_ > self.data_min_)
+            warn_few_bins(type(self).__name__, self.n_bins_[self.data_max_ > self.data_min_])
         return self
 
     def transform(self, X: Any) -> NDArray[np.float64]:
@@ -199,8 +199,8 @@ class UniformTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             )
         return self._map.transform(X, self._keys(X))
 
-    def _keys(self, X: NDArray[np.float64]) -> NDArray[np.float64] | None:
-        return tie_keys(self._seed, X.shape) if self.cut == "random" else None
+    def _keys(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        return tie_keys(self._seed, X.shape)
 
 
 def check_dimension(name: str, d: int) -> None:
@@ -211,16 +211,16 @@ def check_dimension(name: str, d: int) -> None:
     name : str
         Who is asking.
     d : int
-        Number of columns.
+        Number of columns that are not constant.
     """
     if d > LARGEST_DIMENSION:
         raise ValueError(
-            f"{name}: X has {d} columns, but the joint map can cut at most {LARGEST_DIMENSION} "
-            "into bins; pass marginal=True, or fewer columns"
+            f"{name}: X has {d} columns that vary, but the joint map can cut at most "
+            f"{LARGEST_DIMENSION} into bins; pass marginal=True, or fewer columns"
         )
 
 
-def warn_few_bins(name: str, n_bins: NDArray[np.intp], varying: NDArray[np.bool_]) -> None:
+def warn_few_bins(name: str, n_bins: NDArray[np.intp]) -> None:
     """Say if a joint map is too coarse to be uniform.
 
     Parameters
@@ -228,16 +228,14 @@ def warn_few_bins(name: str, n_bins: NDArray[np.intp], varying: NDArray[np.bool_
     name : str
         Who is asking.
     n_bins : ndarray of int of shape (d,)
-        Bins of each column.
-    varying : ndarray of bool of shape (d,)
-        Whether the column is not constant.
+        Bins of each column that is not constant.
     """
-    fewest = n_bins[varying].min()
+    fewest = n_bins.min()
     if fewest >= FEW_BINS:
         return
-    whole = int((n_bins[varying] == 1).sum())
+    whole = int((n_bins == 1).sum())
     uncut = f", and {whole} columns are not cut at all" if whole else ""
     warn_weights(
-        f"{name}: with {varying.sum()} columns the joint map has only {fewest} bins in some of them"
+        f"{name}: with {len(n_bins)} columns the joint map has only {fewest} bins in some of them"
         f"{uncut}, so that the image is far from uniform; pass marginal=True, or fewer columns"
     )
