@@ -18,7 +18,7 @@ def arms(rng):
 
 
 def definition(e, s, steps=200_001):
-    """Smallest a of a grid with 1 / (a (1 - a)) at most twice the mean of 1 / (e (1 - e)) inside."""
+    """Smallest a of a grid with 1 / (a (1 - a)) <= twice the mean of 1 / (e (1 - e)) inside."""
     variance = e * (1 - e)
     order = np.argsort(-variance)
     means = np.cumsum((s / variance)[order]) / np.cumsum(s[order])
