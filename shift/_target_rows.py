@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from reweight.base import Weighter
+from reweight.base import MINIMUM_ESS_SHARE, Weighter
 from reweight.normalization import normalize_weights
 from reweight.validation import (
     check_sample_weight,
@@ -19,6 +19,7 @@ from reweight.validation import (
 # Columns whose means are further apart, in standard deviations of the source, were hardly
 # processed alike.
 IMPLAUSIBLE_DISTANCE = 5.0
+FEW_ROWS = 10
 
 
 def check_target_rows(estimator: BaseEstimator, X: Any, X_target: Any, **check_params: Any) -> Any:
@@ -167,6 +168,13 @@ class ShiftWeighter(Weighter):
             )
         self._scale = len(s) / float(flattened @ s)
         self._set_weights(normalize_weights(flattened, sample_weight=s))
+        # A share of a tenth is what the base class warns of.
+        if MINIMUM_ESS_SHARE * len(s) <= self.ess_ < FEW_ROWS <= 0.5 * len(s):
+            warn_weights(
+                f"{type(self).__name__}: the weights leave an effective sample size of "
+                f"{self.ess_:.1f} rows, fewer than {FEW_ROWS}; estimates will rest on few rows; "
+                "flatten the weights with exponent < 1 or collect more source rows"
+            )
 
     def _flatten(self, ratio: NDArray[np.float64]) -> NDArray[np.float64]:
         exponent = getattr(self, "exponent", 1.0)

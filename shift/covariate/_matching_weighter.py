@@ -13,7 +13,8 @@ from reweight.kernels.bandwidth import N_NEIGHBORS, resolve_bandwidth
 from reweight.kernels.kernel_sums import kernel_matrix
 from reweight.validation import warn_user, warn_weights
 from shift._target_rows import ShiftWeighter
-from shift.covariate._matching import Matching, MatchingProblem, solve_matching
+from shift.covariate._matching import solve_matching
+from shift.covariate._matching_problem import Matching, MatchingProblem
 
 KERNEL_SAMPLE = 500
 DEGENERATE = 1e-6

@@ -11,12 +11,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from reweight.kernels.kernel_sums import kernel_matvec
 from reweight.validation import validate_features, warn_weights
-from shift.covariate._matching import Matching, MatchingProblem
+from shift.covariate._matching_problem import Matching, MatchingProblem
 from shift.covariate._matching_weighter import MatchingWeighter
 
 INTERIOR = 1e-3
 NO_SUPPORT = 0.05
 ROUND_OFF = 1e-12
+# Target rows from which the extension of their weights is estimated.
+EXTENSION_ROWS = 500
 
 
 class DoubleKernelMeanMatching(MatchingWeighter):
@@ -215,6 +217,8 @@ class _TargetWeights:
         self.slope, self.intercept, self.level = None, -problem.alpha, ROUND_OFF
         interior = (self.target > INTERIOR) & (self.target < 1 - INTERIOR)
         if problem.D > 1 and interior.any():
+            interior = np.flatnonzero(interior)
+            interior = interior[:: max(len(interior) // EXTENSION_ROWS, 1)]
             f = self._witness(self.X_target[interior])
             # Interior rows without a ball have equal means of both kernels, but for the gap.
             self.level = max(float(np.abs(f).max()), ROUND_OFF)

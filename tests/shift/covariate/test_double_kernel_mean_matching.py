@@ -254,7 +254,7 @@ def test_large_samples_take_landmarks_and_stay_certified():
 
 
 def test_single_precision_features_do_not_change_the_objective(monkeypatch):
-    import shift.covariate._matching as matching
+    import shift.covariate._matching_problem as matching
 
     double = fitted(200, 4, solver="landmarks", n_components=100, random_state=0)
     monkeypatch.setattr(matching, "SINGLE_PRECISION_ROWS", 10)

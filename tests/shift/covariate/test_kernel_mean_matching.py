@@ -214,3 +214,9 @@ def test_where_many_weights_match_the_most_even_ones_are_taken(monkeypatch):
         other = KernelMeanMatching(1.0, **options, **changes).fit(X, X_target=rows)
         assert other.solver_result_.solver == "interior-point-lowrank"
         assert other.raw_weights_.max() <= changes.get("max_weight", 1000.0) + 1e-9
+
+
+def test_few_effective_rows_are_said():
+    X = np.linspace(0, 1, 60)[:, None]
+    with pytest.warns(WeightWarning, match=r"effective sample size of \d\.\d rows, fewer than 10"):
+        KernelMeanMatching(0.05, alpha="auto").fit(X, X_target=X[:8])
