@@ -1,6 +1,6 @@
 """Target error of double weighting beside unweighted, single-weighted and robust classifiers.
 
-    python -P benchmarks/double_weighting_study.py [--replications 100] [--jobs 2]
+    python benchmarks/double_weighting_study.py [--replications 100] [--jobs 2]
 
 Writes benchmarks/results/double_weighting.md. Designs: those of our own tests, and the protocol of
 the method's authors (a row goes to the source with a probability that depends on one feature, or
@@ -300,7 +300,7 @@ def summary(lines):
 
 HEAD = """# Target error of double weighting
 
-Made by `python -P benchmarks/double_weighting_study.py --replications {replications}`. Errors are
+Made by `python benchmarks/double_weighting_study.py --replications {replications}`. Errors are
 means over replications plus or minus one Monte-Carlo standard error; differences are paired.
 "minimax" is `DoubleWeightingClassifier` with the 0-1 loss and its deterministic rule, the columns
 themselves as features, and weights by `DoubleKernelMeanMatching`; "D by risk" is its default. IWCV
@@ -309,9 +309,9 @@ Ringnorm are those of the authors' scripts; the settings without "n = t = 200" a
 their protocol, with no intercept for any method. The authors' own tables have not been compared
 with.
 
-How to read it: a linear logistic regression without weights is hard to beat. Weights of any kind
-help with the quadratic truth and with Haberman without an intercept, where the linear rule is wrong
-for the source as a whole; they mostly cost elsewhere. The default of double weighting, the D of
+How to read it: a linear logistic regression without weights is hard to beat. Weighting the source
+helps with the quadratic truth and with Haberman without an intercept, where the linear rule is wrong
+for the source as a whole; it mostly costs elsewhere. The default of double weighting, the D of
 smallest minimax risk with bounds just feasible, wins once in eleven. With up to 200 rows a slack of
 0.02, the log loss or the choice of D by IWCV mostly do better than it; with 500 rows that slack
 does worse. The rows that know the labels take the least of ten errors on the very rows that
