@@ -310,7 +310,7 @@ their protocol, with no intercept for any method. The authors' own tables have n
 with.
 
 How to read it: a linear logistic regression without weights is hard to beat. Weighting the source
-helps with the quadratic truth and with Haberman without an intercept, where the linear rule is wrong
+helps with the quadratic truth and Haberman without an intercept, where the linear rule is wrong
 for the source as a whole; it mostly costs elsewhere. The default of double weighting, the D of
 smallest minimax risk with bounds just feasible, wins once in eleven. With up to 200 rows a slack of
 0.02, the log loss or the choice of D by IWCV mostly do better than it; with 500 rows that slack
