@@ -5,10 +5,11 @@ import warnings
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn import config_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, cross_validate
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from reweight import Reweighted, mmd
@@ -220,3 +221,21 @@ def test_few_effective_rows_are_said():
     X = np.linspace(0, 1, 60)[:, None]
     with pytest.warns(WeightWarning, match=r"effective sample size of \d\.\d rows, fewer than 10"):
         KernelMeanMatching(0.05, alpha="auto").fit(X, X_target=X[:8])
+
+
+@pytest.mark.parametrize("wrap", [lambda rows: rows, lambda rows: (rows,)])
+def test_pipeline_transforms_the_target_when_it_is_told_to(wrap):
+    X, X_target = design_g(50, 40)
+    X, X_target = 30 * X + 100, 30 * X_target + 100
+    scaler = StandardScaler().fit(X)
+    expected = KernelMeanMatching(1.5).fit(scaler.transform(X), X_target=scaler.transform(X_target))
+    with config_context(enable_metadata_routing=True):
+        pipeline = Pipeline(
+            [("scale", StandardScaler()), ("weigh", KernelMeanMatching(1.5))],
+            transform_input=["X_target"],
+        )
+        pipeline.fit(X, X_target=wrap(X_target))
+        plain = Pipeline([("scale", StandardScaler()), ("weigh", KernelMeanMatching(1.5))])
+        with pytest.warns(WeightWarning, match="transform_input"):
+            plain.fit(X, X_target=wrap(X_target))
+    assert_allclose(pipeline["weigh"].weights_, expected.weights_, rtol=1e-9)
