@@ -130,6 +130,6 @@ def warn_of_doubtful_fit(estimator: BaseEstimator, outside: float) -> None:
     if estimator.negative_mass_ > 0.2:
         warn_weights(
             f"{name}: negative weights of mean size {estimator.negative_mass_:.2f} were clipped, "
-            "which points to outcomes that the source lacks; use nonnegative='constrained' or a "
-            "larger alpha"
+            "which points to outcomes that the source lacks or features that say little about y; "
+            "use nonnegative='constrained' or a larger alpha"
         )

@@ -1,4 +1,4 @@
-"""Low-dimensional features for ReTaSA: columns as they are, a function, or out-of-fold predictions."""
+"""Low-dimensional features for ReTaSA: columns, a function of them, or predictions."""
 
 from typing import Any
 

@@ -230,7 +230,9 @@ class L2IWE(TargetShiftWeighter):
                 strict=True,
             )
         )
-        self.solver_result_ = _solve(sample, *witness, *chosen)
+        factor = _ridged(sample.overlaps(witness[0]), witness[1])
+        program = _program(sample, factor, witness[0], chosen[0])
+        self.solver_result_ = program.solve(chosen[1])
         self.coef_ = self.solver_result_.x
         self.objective_ = self.solver_result_.objective
         self.optimality_gap_ = self.solver_result_.optimality_gap
@@ -296,12 +298,18 @@ class L2IWE(TargetShiftWeighter):
         factor = _ridged(halves[0][0].overlaps(bandwidth_x), witness_alpha)
         results = []
         for bandwidth in bandwidths:
+            held_out = [
+                (
+                    _program(train, factor, bandwidth_x, bandwidth),
+                    test.target_means(bandwidth_x),
+                    test.cross_means(bandwidth_x, bandwidth),
+                )
+                for train, test in halves
+            ]
             for alpha in alphas:
                 loss = 0.0
-                for train, test in halves:
-                    a = _solve(train, bandwidth_x, witness_alpha, bandwidth, alpha).x
-                    gap = test.target_means(bandwidth_x)
-                    gap -= test.cross_means(bandwidth_x, bandwidth) @ a
+                for program, u, V in held_out:
+                    gap = u - V @ program.solve(alpha).x
                     loss += 0.5 * gap @ cho_solve(factor, gap) / len(halves)
                 results.append({"bandwidth_y": bandwidth, "alpha": alpha, "mean_loss": loss})
         self.cv_results_ = pd.DataFrame(results)
@@ -338,27 +346,43 @@ def _ridged(U: Array, alpha: float) -> tuple[Array, bool]:
     return cho_factor(U + alpha * np.eye(len(U)))
 
 
-def _solve(
-    sample: _Sample, bandwidth_x: float, witness_alpha: float, bandwidth_y: float, alpha: float
-) -> SolverResult:
-    """Coefficients a >= 0 of weights of mean one."""
+@dataclass(frozen=True)
+class _Program:
+    """The quadratic program over coefficients, but for their ridge.
+
+    In units of what each function adds to the mean weight, coefficients sum to
+    one. Functions that reach no row add nothing, and are left out.
+    """
+
+    hessian: Array
+    linear: Array
+    unit: Array
+    used: NDArray[np.bool_]
+
+    def solve(self, alpha: float) -> SolverResult:
+        """Coefficients a >= 0 of weights of mean one."""
+        result = dense_qp(
+            self.hessian,
+            self.linear,
+            lower=0.0,
+            total=1.0,
+            diagonal=alpha / self.unit**2,
+            tol=TOLERANCE,
+        )
+        a = np.zeros(len(self.used))
+        a[self.used] = np.maximum(result.x, 0.0) / self.unit
+        return replace(result, x=a)
+
+
+def _program(
+    sample: _Sample, factor: tuple[Array, bool], bandwidth_x: float, bandwidth_y: float
+) -> _Program:
     V = sample.cross_means(bandwidth_x, bandwidth_y)
-    factor = _ridged(sample.overlaps(bandwidth_x), witness_alpha)
     solved = cho_solve(factor, V)
     hessian, linear = V.T @ solved, solved.T @ sample.target_means(bandwidth_x)
-    # In units of what each function adds to the mean weight, coefficients sum to one. Functions
-    # that reach no row add nothing.
     unit = sample.share @ sample.weight_functions(sample.y, bandwidth_y)
     used = unit > LEAST_UNIT * unit.max()
     unit = unit[used]
-    result = dense_qp(
-        hessian[np.ix_(used, used)] / np.outer(unit, unit),
-        linear[used] / unit,
-        lower=0.0,
-        total=1.0,
-        diagonal=alpha / unit**2,
-        tol=TOLERANCE,
+    return _Program(
+        hessian[np.ix_(used, used)] / np.outer(unit, unit), linear[used] / unit, unit, used
     )
-    a = np.zeros(len(used))
-    a[used] = np.maximum(result.x, 0.0) / unit
-    return replace(result, x=a)

@@ -211,7 +211,7 @@ class TargetKernelMeanMatching(TargetShiftWeighter):
         projection = landmark_projection(
             self._landmarks, "rbf", self.bandwidth_y_, rank_tol=RANK_TOLERANCE
         )
-        basis, triangle = np.linalg.qr(self._kernel(y) @ projection)
+        triangle = np.linalg.qr(self._kernel(y) @ projection, mode="r")
         # Rows of equal outcome are to get bitwise equal weights, as new rows of it do.
         self._projection = projection @ np.linalg.pinv(triangle)
         return self._kernel(y) @ self._projection

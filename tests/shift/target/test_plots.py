@@ -1,0 +1,57 @@
+"""Facts about the picture of a weight function."""
+
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+from numpy.testing import assert_allclose
+
+from shift import ReTaSA, make_target_shift, weight_function_plot
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def test_curve_and_band_are_those_given_in_order_of_the_outcome(rng):
+    y, weights = rng.normal(size=30), rng.exponential(size=30)
+    interval = np.column_stack([0.5 * weights, 2 * weights])
+    ax = weight_function_plot(y, weights, interval, confidence_level=0.9)
+    order = np.argsort(y)
+    assert_allclose(ax.lines[0].get_xydata(), np.column_stack([y, weights])[order])
+    band = ax.collections[0].get_paths()[0].vertices
+    assert_allclose(band[:, 1].max(), interval.max())
+    assert ax.get_ylim()[1] > interval.max()
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["90% interval", "weight", "equal weights"]
+
+
+def test_densities_stand_behind_on_one_scale():
+    data = make_target_shift(300, random_state=0)
+    weighter = ReTaSA().fit(data.X, data.y, X_target=data.X_target)
+    grid = weighter.grid_
+    source, target = weighter.source_density(grid), weighter.target_density(grid)
+    figure, given = plt.subplots()
+    ax = weight_function_plot(
+        grid, weighter.grid_weights_, ax=given, source_density=source, target_density=target
+    )
+    assert ax is given
+    behind = figure.axes[1]
+    assert_allclose([line.get_ydata() for line in behind.lines], [source, target])
+    assert behind.get_ylim()[1] > max(source.max(), target.max())
+    assert behind.get_zorder() < ax.get_zorder()
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert {"source density", "target density"} <= set(labels)
+    figure.canvas.draw()
+
+
+def test_numbers_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="y must be at least two finite numbers"):
+        weight_function_plot([1.0], [1.0])
+    with pytest.raises(ValueError, match=r"weights must be 2 finite numbers.*shape \(3,\)"):
+        weight_function_plot([1.0, 2.0], [1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match="interval must be two finite numbers for each of 2"):
+        weight_function_plot([1.0, 2.0], [1.0, 2.0], [1.0, 2.0])
+    with pytest.raises(ValueError, match="source_density has a negative value"):
+        weight_function_plot([1.0, 2.0], [1.0, 2.0], source_density=[-1.0, 1.0])
