@@ -82,8 +82,8 @@ class ReTaSA(FittedReTaSA):
         where rows are many), else "ygrid".
     nonnegative : {"clip", "constrained"}, default="clip"
         "clip" sets negative weights to zero afterwards, as published.
-        "constrained" solves over non-negative weights, which is usually better;
-        it needs the grid of "ygrid" or "binned".
+        "constrained" solves over non-negative weights, from which a regression
+        usually gains a little more; it needs the grid of "ygrid" or "binned".
     max_weight : float, default=None
         Cap on the weights of mean one, which are then scaled once more.
     grid_density : float, default=4
