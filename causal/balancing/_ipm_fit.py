@@ -23,7 +23,7 @@ from reweight.solvers.result import SolverResult
 KERNEL_CLASSES = ("mmd", "sobolev")
 DEFAULT_ALPHA = {"mmd": 1e-5, "sobolev": 1e-5, "sipm": 1e-3}
 DEFAULT_TOL = 1e-8
-SEARCH_TOL = 1e-2
+SEARCH_TOL = 2e-2
 STATIONARITY_TOL = 1e-5
 DEFAULT_NU = 1.5
 ALPHAS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)

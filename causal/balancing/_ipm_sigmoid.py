@@ -10,11 +10,12 @@ from reweight.solvers.result import SolverResult
 
 RANDOM_DIRECTIONS = 50
 MAX_DIRECTIONS = 400
-MAX_NEW_CUTS = 40
+MAX_NEW_CUTS = 80
 ASCENT_STEPS = 30
 ASCENT_RATE = 0.3
-ROTATED = 15
-RANDOMLY_ROTATED = 30
+# How many of the best and how many random directions are rotated.
+QUICK = (15, 30)
+THOROUGH = (30, 60)
 PLANES = 16
 LEVELS = 24
 START_SCALE = 3.0
@@ -52,6 +53,7 @@ class SigmoidDiscrepancy(Discrepancy):
         super().__init__(arm)
         p = arm.X.shape[1]
         self.scale, self.rng = scale, rng
+        self.last: Array | None = None
         self.exact = p == 1 and scale is None
         n = len(arm.X)
         # Equal rows of arm and target must not be told apart by round-off.
@@ -74,11 +76,19 @@ class SigmoidDiscrepancy(Discrepancy):
         """Least discrepancy + alpha * chi-square divergence, by cutting planes."""
         return cutting_planes(self, alpha, tol, max_iter)
 
+    def value(self, w: Array) -> float:
+        """Largest difference found at weights that sum to one."""
+        return max(super(SigmoidDiscrepancy, self).value(w) for _ in range(1 if self.exact else 3))
+
     def separate(self, w: Array) -> Cuts:
         """Sigmoids, or half-spaces, on which arm and target differ most at `w`."""
         signed = np.bincount(self.arm_index, w, len(self.points)) - self.target_mass
-        if len(self.directions[0]) > 1:
-            self._keep(self._search(signed))
+        if self.points.shape[1] > 1:
+            # Far from the solution any violated half-space serves; whoever asks again about
+            # the same weights wants to know whether there is none.
+            again = self.last is not None and np.array_equal(w, self.last)
+            self.last = w.copy()
+            self._keep(self._search(signed, THOROUGH if again else QUICK))
         value, threshold = half_space_suprema(self.projections, signed, self.orders)
         best = np.argsort(-np.abs(value), kind="stable")[:MAX_NEW_CUTS]
         if self.scale is not None:
@@ -106,22 +116,25 @@ class SigmoidDiscrepancy(Discrepancy):
             self.projections = np.delete(self.projections, gone, axis=0)
             self.orders = np.delete(self.orders, gone, axis=0)
 
-    def _search(self, signed: Array) -> Array:
+    def _search(self, signed: Array, effort: tuple[int, int]) -> Array:
         """Directions found by gradient ascent from old and new starts, improved by rotations."""
+        n_best, n_random = effort
         self.theta, self.offset = adam_ascent(
             self.points, signed, self.theta, self.offset, scale=None
         )
         p = self.points.shape[1]
         fresh = _unit(self.rng.standard_normal((RANDOM_DIRECTIONS, p)))
-        candidates = np.concatenate([_unit(self.theta), fresh, self.directions])
-        value, _ = half_space_suprema(candidates @ self.points.T, signed)
-        best = np.argsort(-np.abs(value), kind="stable")[:ROTATED]
-        best = np.r_[best, self.rng.choice(len(candidates), RANDOMLY_ROTATED)]
-        found = candidates[best]
+        new = np.concatenate([_unit(self.theta), fresh])
+        value, _ = half_space_suprema(new @ self.points.T, signed)
+        old_value, _ = half_space_suprema(self.projections, signed, self.orders)
+        candidates = np.concatenate([new, self.directions])
+        best = np.argsort(-np.abs(np.r_[value, old_value]), kind="stable")[:n_best]
+        found = candidates[np.r_[best, self.rng.choice(len(candidates), n_random)]]
         for direction in found:
             planes = np.concatenate([np.eye(p), self.rng.standard_normal((PLANES, p))])
             rotate_search(self.points, signed, direction, planes)
-        return found
+        climbed = new[best[best < len(self.theta)]]
+        return np.concatenate([found, climbed])
 
     def _sigmoid_cuts(self, best: Array, threshold: Array, signed: Array) -> Cuts:
         """Steepest sigmoids allowed: peaks over the level of each direction, then climbed."""

@@ -53,7 +53,8 @@ class IPMBalancing(BalancingWeighter):
       the Kolmogorov-Smirnov distance and exact. With more the search for the
       worst half-space is a heuristic (axes, random directions, gradient ascent,
       rotations): the gap compares with the half-spaces that it found, and
-      `discrepancy_` is a lower bound of the metric.
+      `discrepancy_` is a lower bound of the metric. It takes seconds for a few
+      hundred rows and minutes for a few thousand.
 
     With `weight_model="linear"` weights are a softmax of the covariates (ATT),
     and for the ATE its mixture with the sampling weights in the shares that
@@ -106,7 +107,7 @@ class IPMBalancing(BalancingWeighter):
         random ones.
     tol : float, default=None
         Relative gap, or residual of the optimality conditions, to stop at. None
-        is 1e-8; 1e-5 for the linear weight model, and 0.01 where the search for
+        is 1e-8; 1e-5 for the linear weight model, and 0.02 where the search for
         the worst sigmoid is a heuristic.
     max_iter : int, default=500
         Largest number of iterations: Newton steps, rounds of cutting planes, or
@@ -129,7 +130,8 @@ class IPMBalancing(BalancingWeighter):
         Label of the controls, label of the treated.
     discrepancy_ : dict
         By label of each weighted arm: the metric left; for "sipm" with several
-        covariates the largest value found.
+        covariates the largest value found, with landmarks that of the kernel
+        that they span.
     alpha_ : dict
         By label of each weighted arm: the strength used.
     bandwidth_ : list of float or None
