@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from scipy.ndimage import correlate1d, distance_transform_edt
 from scipy.sparse import csr_array
@@ -96,6 +97,8 @@ class Sample:
         Length of the kernel of the outcome.
     nodes_as : Sample, default=None
         Sample whose range the grids span; None is this one.
+    n_jobs : int, default=None
+        Number of threads over rows; it does not change the result.
     """
 
     z: Array
@@ -106,6 +109,7 @@ class Sample:
     bandwidth_x: Array
     bandwidth_y: float
     nodes_as: "Sample | None" = None
+    n_jobs: int | None = None
 
     def reweighted(self, share: Array, target_share: Array) -> "Sample":
         """The same rows with other weights, on the same grids."""
@@ -246,16 +250,23 @@ def row_system(sample: Sample, nodes: Array) -> System:
     gather = spread.T.tocsr()
     smooth_x = np.empty((len(y), len(nodes)))
     density = np.empty(len(y))
-    for rows in row_slices(len(y), CHUNK):
+
+    def fill(rows: slice) -> None:
         K = kernel_matrix(z, z[rows], "rbf", h)
         K *= share[:, None]
         density[rows] = K.sum(axis=0)
         smooth_x[rows] = (gather @ K).T
+
+    Parallel(n_jobs=sample.n_jobs, require="sharedmem")(
+        delayed(fill)(rows) for rows in row_slices(len(y), CHUNK)
+    )
     # Only rows that a resample leaves out can lie far from all others.
     empty = density < VANISHING
     safe = np.where(empty, 1.0, density)
     smooth_x /= safe[:, None]
-    target_density = kernel_mean(z, sample.z_target, sample.target_share, "rbf", h)
+    target_density = kernel_mean(
+        z, sample.z_target, sample.target_share, "rbf", h, n_jobs=sample.n_jobs
+    )
     eta = np.where(empty, 0.0, target_density / safe - 1.0)
 
     def ratio_function(rho: Array) -> RowRatio:

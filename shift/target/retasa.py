@@ -105,7 +105,8 @@ class ReTaSA(FittedReTaSA):
     random_state : int, RandomState instance or None, default=None
         Seed of folds and resamples.
     n_jobs : int, default=None
-        Number of jobs over folds and resamples; it does not change the result.
+        Number of jobs over folds and resamples, and of threads over rows; it
+        does not change the result.
     verbose : int, default=0
         Whether to show progress bars.
 
@@ -303,7 +304,16 @@ class ReTaSA(FittedReTaSA):
             choose_bandwidth(y[:, None], share, self.bandwidth_y, ["y"], name)[0]
         )
         target_share = np.full(len(z_target), 1.0 / len(z_target))
-        return Sample(z, y, share, z_target, target_share, self.bandwidth_x_, self.bandwidth_y_)
+        return Sample(
+            z,
+            y,
+            share,
+            z_target,
+            target_share,
+            self.bandwidth_x_,
+            self.bandwidth_y_,
+            n_jobs=self.n_jobs,
+        )
 
     def _choose_alpha(self, sample: Sample, rng: np.random.RandomState) -> None:
         self.cv_results_ = None
