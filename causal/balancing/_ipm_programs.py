@@ -76,7 +76,7 @@ def _linear_program(G, b, blocks, arm, alpha, tol) -> Minimax:
         options=HIGHS_OPTIONS,
     )
     if result.x is None:
-        raise RuntimeError(f"IPMBalancing: the linear program of the weights failed in HiGHS: {result.message}")
+        raise RuntimeError(f"IPMBalancing: HiGHS failed on the linear program: {result.message}")
     ratio = np.clip(result.x[:n], 0.0, arm.max_ratio)
     w = arm.base * ratio
     price = np.maximum(-result.ineqlin.marginals, 0.0)

@@ -107,7 +107,8 @@ def transport(
             break
         if len(i) + len(new_i) > MAX_PAIRS:
             raise RuntimeError(
-                f"IPMBalancing: the transport program needs more than {MAX_PAIRS} pairs; weigh fewer rows"
+                f"IPMBalancing: the transport program needs more than {MAX_PAIRS} pairs; weigh "
+                "fewer rows"
             )
         i, j = np.r_[i, new_i], np.r_[j, new_j]
     weights = np.bincount(i, flow, len(X))
@@ -150,7 +151,7 @@ def _solve_pairs(i, j, distance, supply, demand, penalty, at_most):
         parts = {"A_eq": A, "b_eq": size * np.r_[supply, demand]}
     result = linprog(cost, bounds=(0, None), method="highs", options=options, **parts)
     if result.x is None:
-        raise RuntimeError(f"IPMBalancing: the transport program failed in HiGHS: {result.message}")
+        raise RuntimeError(f"IPMBalancing: HiGHS failed on the transport program: {result.message}")
     if at_most:
         f, g = result.ineqlin.marginals, result.eqlin.marginals
     else:
