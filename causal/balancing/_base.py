@@ -13,7 +13,11 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from causal._estimating_equations import EstimatingEquations
 from reweight.base import Weighter
-from reweight.kernels.weighted_moments import nonzero_scale, standardized_scale
+from reweight.kernels.weighted_moments import (
+    nonzero_scale,
+    standardized_scale,
+    weighted_mean,
+)
 from reweight.solvers.result import SolverResult
 from reweight.validation import (
     check_sample_weight,
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MOVING_ARMS = {"ATT": (0,), "ATC": (1,)}
+OVERLAP_ESTIMANDS = ("ATO", "ATM", "ATOS", "ATEN")
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,15 @@ class BalancingWeighter(Weighter):
         state = super().__getstate__()
         return {name: value for name, value in state.items() if name != "_arms"}
 
+    def _validate_params(self) -> None:
+        """Say who has an estimand that this class has not, then check as scikit-learn does."""
+        if self.estimand not in self._estimands and self.estimand in OVERLAP_ESTIMANDS:
+            raise ValueError(
+                f"{type(self).__name__}: estimand {self.estimand!r} needs an explicit propensity; "
+                f"choose one of {list(self._estimands)}, or use PropensityWeighting"
+            )
+        super()._validate_params()
+
     def _validate_arms(
         self,
         X: Any,
@@ -122,11 +136,6 @@ class BalancingWeighter(Weighter):
         """Check everything passed to `fit` and store what every balancer stores."""
         self._validate_params()
         name = type(self).__name__
-        if self.estimand not in self._estimands:
-            raise ValueError(
-                f"{name}: estimand {self.estimand!r} is not supported; choose one of "
-                f"{list(self._estimands)}"
-            )
         labels = y if treatment is None else treatment
         if labels is None:
             raise ValueError(
@@ -153,6 +162,12 @@ class BalancingWeighter(Weighter):
                 f"{name}: base_weight has {base.size} entries but X has {len(X)} rows; "
                 "pass one per row"
             )
+        for arm in MOVING_ARMS.get(self.estimand, (0, 1)):
+            if not np.any((s * base)[codes == arm] > 0):
+                raise ValueError(
+                    f"{name}: base_weight is zero in every row of positive sample_weight with "
+                    f"treatment {classes[arm]}; the weights of that arm need a place to start from"
+                )
         self.classes_ = classes
         self.estimand_ = self.estimand
         return Arms(X, codes.astype(bool), classes, s, base, self.estimand)
@@ -176,6 +191,8 @@ class BalancingWeighter(Weighter):
         self._arm_scales = dict(enumerate(scale))
         scaled = weights * scale[codes]
         self.raw_weights_ = scaled
+        # An earlier fit may have left weights without a negative one.
+        vars(self).pop("weights_", None)
         negative = int((scaled < 0).sum())
         if negative:
             warn_weights(
@@ -213,10 +230,9 @@ class BalancingWeighter(Weighter):
         scale = nonzero_scale(scale)
         means = {}
         for arm in (0, 1):
-            w = np.where(arms.rows(arm), weights, 0.0)
-            means[arm] = w @ A / w.sum()
+            means[arm] = weighted_mean(A, np.where(arms.rows(arm), weights, 0.0))
         if arms.estimand in ("ATE", "ATT", "ATC"):
-            goal = arms.target @ A
+            goal = weighted_mean(A, arms.target)
             differences = [means[arm] - goal for arm in arms.moving_arms]
         else:
             differences = [means[1] - means[0]]
@@ -227,10 +243,27 @@ class BalancingWeighter(Weighter):
         check_is_fitted(self, "raw_weights_")
         if not hasattr(self, "_arms"):
             raise AttributeError(
-                f"{type(self).__name__}: the training rows are not in memory (a pickled copy does "
-                "not carry them); fit again, or call reweight.balance_table(X, treatment, weights)"
+                f"{type(self).__name__}: the training rows are not in memory (fit_chunks and a "
+                "pickled copy do not carry them); fit again, or call "
+                "reweight.balance_table(X, treatment, weights)"
             )
         return self._arms
+
+    def _require_weights(self) -> None:
+        """Refuse what makes no sense for signed weights."""
+        check_is_fitted(self, "raw_weights_")
+        if not hasattr(self, "weights_"):
+            raise AttributeError(
+                f"{type(self).__name__}: {int((self.raw_weights_ < 0).sum())} weights are "
+                "negative, so that there is no effective sample size or balance table; read "
+                "max_imbalance_ and raw_weights_, or ask for non-negative weights"
+            )
+
+    @property
+    def ess_(self) -> NDArray[np.float64]:
+        """Effective sample size of the controls and of the treated."""
+        self._require_weights()
+        return super().ess_
 
     def _predict_arm(self, X: NDArray[np.float64], arm: int) -> NDArray[np.float64]:
         """The weight function g of a moving arm at new rows, on the scale of `_finish`."""
@@ -252,6 +285,9 @@ class BalancingWeighter(Weighter):
     ) -> NDArray[np.float64]:
         """Weights of new rows, on the scale of `fit` and without sampling weights.
 
+        Signed divergences can give negative ones, as in `raw_weights_`; they
+        are counted in a warning.
+
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
@@ -265,7 +301,20 @@ class BalancingWeighter(Weighter):
         -------
         ndarray of shape (n_samples,)
         """
-        check_is_fitted(self, "weights_")
+        weights = self._weigh_rows(X, y, treatment)
+        negative = int((weights < 0).sum())
+        if negative:
+            warn_weights(
+                f"{type(self).__name__}: {negative} of the {len(weights)} new rows have negative "
+                "weights; ask for non-negative weights where that matters"
+            )
+        return weights
+
+    def _weigh_rows(
+        self, X: Any, y: ArrayLike | None, treatment: ArrayLike | None
+    ) -> NDArray[np.float64]:
+        """The weight function at new rows."""
+        check_is_fitted(self, "raw_weights_")
         X = validate_features(self, X, reset=False)
         codes = self._check_labels(X, y, treatment)
         weights = np.empty(len(X))
@@ -327,7 +376,7 @@ class BalancingWeighter(Weighter):
             balanced functions, or minus the maximum mean discrepancy if
             `scoring="mmd"`.
         """
-        weights = self.predict_weights(X, y, treatment=treatment)
+        weights = self._weigh_rows(X, y, treatment)
         X = validate_features(self, X, reset=False)
         codes = self._check_labels(X, y, treatment)
         s = check_sample_weight(sample_weight, X)
@@ -376,6 +425,7 @@ class BalancingWeighter(Weighter):
         pandas.DataFrame
         """
         arms = self._fitted_arms()
+        self._require_weights()
         from reweight.diagnostics.balance_table import balance_table
 
         options.setdefault("feature_names", getattr(self, "feature_names_in_", None))

@@ -12,7 +12,7 @@ from causal.balancing._base import MOVING_ARMS
 from causal.balancing._basis import MomentBasis
 from causal.balancing._dual import BalanceTarget, relative_weights
 from reweight.kernels.chunks import map_chunks
-from reweight.kernels.weighted_moments import nonzero_scale
+from reweight.kernels.weighted_moments import nonzero_scale, weighted_mean_variance
 from reweight.validation import (
     check_sample_weight,
     check_treatment_labels,
@@ -128,8 +128,8 @@ class _MomentPass:
                 parts.append(None)
                 continue
             w = s[rows]
-            mean = w @ A[rows] / w.sum()
-            square = w @ (A[rows] - mean) ** 2
+            mean, variance = weighted_mean_variance(A[rows], w)
+            square = w.sum() * variance
             parts.append(((codes == arm).sum(), w.sum(), mean, square))
         return parts
 
@@ -254,6 +254,9 @@ def take_census(estimator: Any, chunks: Any, n_jobs: int | None) -> Census:
             f"{type(estimator).__name__}: treatment must have exactly two values over all chunks, "
             f"got {list(classes[:5])}"
         )
+    # Nothing of an earlier fit may speak for these rows.
+    for name in ("_arms", "feature_names_in_"):
+        vars(estimator).pop(name, None)
     estimator.n_features_in_ = sample.shape[1]
     if first_names is not None:
         estimator.feature_names_in_ = first_names
@@ -285,10 +288,9 @@ def find_target(design: Design, chunks: Any, n_jobs: int | None) -> list[int]:
         raise ValueError("fit_chunks: an arm has no row of positive weight in any chunk")
     design.totals = np.array([arm[1] for arm in arms])
     variances = [square / weight for _, weight, _, square in arms]
-    share = {"ATT": [0.0, 1.0], "ATC": [1.0, 0.0]}.get(
-        design.estimand, design.totals / design.totals.sum()
-    )
-    mean = share[0] * arms[0][2] + share[1] * arms[1][2]
+    share = {"ATT": 1.0, "ATC": 0.0}.get(design.estimand, design.totals[1] / design.totals.sum())
+    # In this form a column of one value has exactly that mean.
+    mean = arms[0][2] + share * (arms[1][2] - arms[0][2])
     used = {"ATT": [variances[1]], "ATC": [variances[0]]}.get(design.estimand, variances)
     design.target = BalanceTarget(mean, nonzero_scale(np.sqrt(np.mean(used, axis=0))))
     return [int(arm[0]) for arm in arms]

@@ -11,7 +11,11 @@ from scipy.linalg import block_diag
 from causal._estimating_equations import EstimatingEquations
 from causal.balancing._base import Arms
 from reweight.exceptions import InfeasibleError
-from reweight.kernels.weighted_moments import nonzero_scale, standardized_scale
+from reweight.kernels.weighted_moments import (
+    nonzero_scale,
+    standardized_scale,
+    weighted_mean,
+)
 from reweight.solvers._dual_sums import conjugate
 from reweight.solvers.divergence_dual import divergence_dual
 from reweight.solvers.result import SolverResult
@@ -40,7 +44,7 @@ class BalanceTarget:
     def of(cls, A: NDArray[np.float64], arms: Arms) -> "BalanceTarget":
         """Target means and scales of the columns `A` for the estimand of `arms`."""
         scale = standardized_scale(A, arms.treated, arms.sample_weight, arms.estimand)
-        return cls(arms.target @ A, nonzero_scale(scale))
+        return cls(weighted_mean(A, arms.target), nonzero_scale(scale))
 
     def rows(self, A: NDArray[np.float64]) -> NDArray[np.float64]:
         """Rows centred at the target, in units of the scale."""

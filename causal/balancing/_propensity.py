@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, xlogy
 
+from reweight.kernels.weighted_moments import weighted_mean_variance
 from reweight.validation import warn_weights
 
 RANK_TOLERANCE = 1e-11
@@ -149,9 +150,9 @@ class Design:
     def of(cls, X: NDArray[np.float64], sample_weight: NDArray[np.float64]) -> "Design":
         """Learn the design from covariates and sampling weights."""
         q = sample_weight / sample_weight.sum()
-        center = q @ X
+        center, variance = weighted_mean_variance(X, q)
         centred = X - center
-        scale = np.sqrt(q @ centred**2)
+        scale = np.sqrt(variance)
         scale = np.where(scale > 1e-12 * scale.max(initial=0.0), scale, np.inf)
         standard = centred / scale
         values, vectors = np.linalg.eigh((standard * q[:, None]).T @ standard)

@@ -396,7 +396,8 @@ class KernelBalancing(BalancingWeighter):
         target = BalanceTarget.of(A[:, :moments], arms)
         # Features stay in the units in which their ridge is alpha.
         self._target = BalanceTarget(
-            arms.target @ A, np.r_[target.scale, np.ones(A.shape[1] - moments)]
+            np.r_[target.mean, arms.target @ A[:, moments:]],
+            np.r_[target.scale, np.ones(A.shape[1] - moments)],
         )
         problem = DualSolver(
             A, self._target, moments, self._names(), residual, arms, self.divergence, self.improved

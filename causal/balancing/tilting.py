@@ -12,7 +12,11 @@ from causal._estimating_equations import EstimatingEquations
 from causal.balancing._base import Arms, BalancingWeighter
 from causal.balancing._basis import MomentBasis
 from causal.balancing._dual import BalanceTarget, relative_weights, solve_arm
-from reweight.kernels.weighted_moments import nonzero_scale, standardized_scale
+from reweight.kernels.weighted_moments import (
+    nonzero_scale,
+    standardized_scale,
+    weighted_mean,
+)
 
 
 class InverseProbabilityTilting(BalancingWeighter):
@@ -209,7 +213,7 @@ class InverseProbabilityTilting(BalancingWeighter):
         rows = ~arms.rows(arm)
         s = arms.sample_weight
         scale = standardized_scale(A, arms.treated, s, arms.estimand)
-        return BalanceTarget(s[rows] @ A[rows] / s[rows].sum(), nonzero_scale(scale))
+        return BalanceTarget(weighted_mean(A[rows], s[rows]), nonzero_scale(scale))
 
     def _features(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         return self._basis.transform(X)

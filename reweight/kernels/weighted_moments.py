@@ -5,6 +5,38 @@ from numpy.typing import NDArray
 
 from reweight.kernels.chunks import row_slices
 
+NEAR = 1e-9
+
+
+def weighted_mean(A: NDArray[np.float64], w: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weighted mean of each column, exact for a column of one value.
+
+    Parameters
+    ----------
+    A : ndarray of shape (n, d)
+        Columns.
+    w : ndarray of shape (n,)
+        Weights on any scale, not summing to zero; rows of weight zero do not count.
+
+    Returns
+    -------
+    ndarray of shape (d,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> weighted_mean(np.array([[1.0], [3.0]]), np.array([3.0, 1.0]))
+    array([1.5])
+    """
+    w = w / w.sum()
+    mean = w @ A
+    # Round-off must not make a column that does not vary look as if it did.
+    first = A[np.argmax(w != 0)]
+    near = np.flatnonzero(np.abs(mean - first) <= NEAR * np.abs(first))
+    if near.size:
+        mean[near] = first[near] + w @ (A[:, near] - first[near])
+    return mean
+
 
 def weighted_mean_variance(
     A: NDArray[np.float64], w: NDArray[np.float64]
@@ -30,7 +62,7 @@ def weighted_mean_variance(
     (array([2.]), array([1.]))
     """
     w = w / w.sum()
-    mean = w @ A
+    mean = weighted_mean(A, w)
     variance = np.zeros(A.shape[1])
     for rows in row_slices(len(A)):
         variance += w[rows] @ (A[rows] - mean) ** 2

@@ -536,14 +536,6 @@ def test_columns_with_missing_values_or_text_are_named(lalonde):
         EntropyBalancing().fit(text, lalonde.treatment)
 
 
-@pytest.mark.parametrize(
-    "cls", [EntropyBalancing, StableBalancing, CBPS, InverseProbabilityTilting]
-)
-def test_estimands_of_other_methods_are_refused(study, cls):
-    with pytest.raises(ValueError, match="estimand"):
-        cls(estimand="ATO").fit(*study[:2])
-
-
 def test_unseen_labels_cannot_be_weighed(study):
     X, treatment, _ = study
     balancer = EntropyBalancing().fit(X, treatment)
@@ -631,3 +623,77 @@ def test_a_lazy_frame_is_refused_with_the_remedy(study):
     lazy = pl.DataFrame(X).lazy()
     with pytest.raises(TypeError, match=r"lazy frame.*collect"):
         EntropyBalancing().fit(lazy, treatment)
+
+
+@pytest.mark.parametrize("constant", [0.1, 1e6, 1.7e9])
+@pytest.mark.parametrize("estimand", ESTIMANDS)
+@pytest.mark.parametrize("method", FACTORIES)
+def test_a_column_of_one_value_changes_nothing(study, method, estimand, constant):
+    X, treatment, s = study
+    wider = np.column_stack([X, np.full(len(X), constant)])
+    plain = FACTORIES[method](estimand).fit(X, treatment, sample_weight=s)
+    fitted = FACTORIES[method](estimand).fit(wider, treatment, sample_weight=s)
+    assert_allclose(fitted.weights_, plain.weights_, atol=1e-8)
+
+
+@pytest.mark.parametrize("method", FACTORIES)
+def test_covariates_that_do_not_vary_leave_the_weights_alone(method):
+    s = np.random.default_rng(3).random(20) + 1.0
+    treatment = np.arange(20) % 2
+    fitted = FACTORIES[method]("ATT").fit(np.ones((20, 2)), treatment, sample_weight=s)
+    for arm in (0, 1):
+        rows = treatment == arm
+        assert_allclose(fitted.weights_[rows], s[rows] / s[rows].mean())
+
+
+def test_chunks_drop_a_column_of_one_value(study):
+    X, treatment, s = study
+    X = np.column_stack([X, np.full(len(X), 1e6)])
+    parts = [(X[rows], treatment[rows], s[rows]) for rows in (slice(0, 77), slice(77, None))]
+    chunked = EntropyBalancing("ATE").fit_chunks(parts)
+    assert chunked.dropped_columns_ == ["x3"]
+    whole = EntropyBalancing("ATE").fit(X, treatment, sample_weight=s)
+    assert_allclose(chunked.weights_, whole.weights_, atol=1e-10)
+
+
+def test_signed_weights_are_told_apart_from_not_fitted(lalonde):
+    X, treatment = lalonde.data, lalonde.treatment
+    balancer = StableBalancing("ATE", max_smd=0.0).fit(X, treatment)
+    balancer.set_params(nonnegative=False)
+    with pytest.warns(WeightWarning, match="weights are negative"):
+        balancer.fit(X, treatment)
+    assert not hasattr(balancer, "weights_")
+    for read in (lambda: balancer.ess_, balancer.balance_table, balancer.love_plot):
+        with pytest.raises(AttributeError, match="weights are negative"):
+            read()
+    assert balancer.score(X, treatment) == pytest.approx(0.0, abs=1e-8)
+    with pytest.warns(WeightWarning, match="new rows have negative weights"):
+        predicted = balancer.predict_weights(X, treatment)
+    assert_allclose(predicted, balancer.raw_weights_, atol=1e-10)
+
+
+def test_chunks_leave_nothing_of_an_earlier_fit(lalonde):
+    X, treatment = lalonde.data, np.asarray(lalonde.treatment)
+    balancer = EntropyBalancing().fit(X, treatment)
+    balancer.fit_chunks([(X.to_numpy(), treatment)])
+    assert not hasattr(balancer, "feature_names_in_")
+    with pytest.raises(AttributeError, match="rows are not in memory"):
+        balancer.balance_table()
+
+
+@pytest.mark.parametrize("cls", [EntropyBalancing, StableBalancing])
+def test_base_weights_that_leave_an_arm_empty_are_refused(study, cls):
+    X, treatment, _ = study
+    with pytest.raises(ValueError, match=f"{cls.__name__}: base_weight is zero in every row"):
+        cls("ATT").fit(X, treatment, base_weight=1.0 * treatment)
+    cls("ATC").fit(X, treatment, base_weight=1.0 * treatment)
+
+
+@pytest.mark.parametrize(
+    "cls", [EntropyBalancing, StableBalancing, CBPS, InverseProbabilityTilting]
+)
+@pytest.mark.parametrize("estimand", ["ATO", "ATM", "ATOS", "ATEN"])
+def test_overlap_estimands_name_the_class_that_has_them(study, cls, estimand):
+    X, treatment, _ = study
+    with pytest.raises(ValueError, match=f"{cls.__name__}: .*use PropensityWeighting"):
+        cls(estimand).fit(X, treatment)

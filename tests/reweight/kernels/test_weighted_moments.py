@@ -1,12 +1,14 @@
 """Chunked moments against plain formulas."""
 
 import numpy as np
+import pytest
 from numpy.testing import assert_allclose
 
 from reweight.kernels.chunks import CHUNK_ROWS
 from reweight.kernels.weighted_moments import (
     nonzero_scale,
     standardized_scale,
+    weighted_mean,
     weighted_mean_variance,
 )
 
@@ -48,3 +50,19 @@ def test_denominators_follow_the_estimand(rng):
 def test_columns_that_do_not_vary_get_the_scale_one():
     assert_allclose(nonzero_scale(np.array([0.0, 3.0])), [1.0, 3.0])
     assert_allclose(nonzero_scale(np.array([0.0, 0.0])), [1.0, 1.0])
+
+
+@pytest.mark.parametrize("value", [0.1, 3.7, 1e6, -1.7e9])
+def test_a_column_of_one_value_has_that_mean_and_no_variance(rng, value):
+    A = np.column_stack([rng.standard_normal(1001), np.full(1001, value)])
+    w = rng.random(1001)
+    w[:2], A[:2, 1] = 0.0, 0.0
+    mean, variance = weighted_mean_variance(A, w)
+    assert mean[1] == value
+    assert variance[1] == 0.0
+    assert_allclose(weighted_mean(A, w), np.average(A, axis=0, weights=w))
+
+
+def test_means_of_columns_far_from_zero_are_exact(rng):
+    A = 1e9 + rng.integers(0, 2, (500, 1)).astype(float)
+    assert weighted_mean(A, np.ones(500))[0] == pytest.approx(1e9 + (A - 1e9).mean(), abs=2e-7)
