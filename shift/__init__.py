@@ -18,18 +18,24 @@ if TYPE_CHECKING:
     from shift.covariate.ulsif import ULSIF
     from shift.datasets.covariate_shift import make_covariate_shift
     from shift.datasets.target_shift import make_target_shift
+    from shift.target.bbse import BBSE
     from shift.target.l2iwe import L2IWE
+    from shift.target.mlls import MLLS
     from shift.target.plots import weight_function_plot
     from shift.target.retasa import ReTaSA
+    from shift.target.rlls import RLLS
     from shift.target.target_kernel_mean_matching import TargetKernelMeanMatching
 
 _PUBLIC: dict[str, str] = {
+    "BBSE": "shift.target.bbse",
     "ClassifierDensityRatio": "shift.covariate.classifier_density_ratio",
     "DoubleKernelMeanMatching": "shift.covariate.double_kernel_mean_matching",
     "DoubleWeightingClassifier": "shift.covariate.double_weighting_classifier",
     "KLIEP": "shift.covariate.kliep",
     "KernelMeanMatching": "shift.covariate.kernel_mean_matching",
     "L2IWE": "shift.target.l2iwe",
+    "MLLS": "shift.target.mlls",
+    "RLLS": "shift.target.rlls",
     "ReTaSA": "shift.target.retasa",
     "RobustBiasAwareClassifier": "shift.covariate.robust_bias_aware",
     "RuLSIF": "shift.covariate.rulsif",

@@ -19,6 +19,7 @@ def mixture_proportions(
     A: ArrayLike,
     *,
     weights: ArrayLike | None = None,
+    x0: ArrayLike | None = None,
     tol: float = 1e-8,
     max_iter: int = 10_000,
 ) -> SolverResult:
@@ -37,6 +38,9 @@ def mixture_proportions(
     weights : array-like of shape (n,), default=None
         Non-negative weights of the observations on any scale; None weighs them
         equally.
+    x0 : array-like of shape (k,), default=None
+        Positive proportions close to the solution, from which Newton steps
+        start at once; None starts from equal proportions by EM.
     tol : float, default=1e-8
         Gap in the mean log-likelihood at which to stop.
     max_iter : int, default=10000
@@ -73,12 +77,15 @@ def mixture_proportions(
     shift = float(w @ np.log(scale))
     A = A / scale[:, None]
     q = np.full(A.shape[1], 1.0 / A.shape[1])
+    if x0 is not None:
+        q = _check_start(x0, A.shape[1])
+    em_steps = EM_STEPS if x0 is None else 0
     n_iter, stuck = 0, False
     value, r = _evaluate(A, w, q)
     while r.max() - 1 > tol and n_iter < max_iter:
         n_iter += 1
         trial = None
-        if n_iter > EM_STEPS and not stuck:
+        if n_iter > em_steps and not stuck:
             trial = _newton_step(A, w, q, value, r)
             stuck = trial is None
         if trial is None:
@@ -95,7 +102,7 @@ def mixture_proportions(
         certificate="duality_gap",
         n_iter=n_iter,
         converged=bool(gap <= tol),
-        solver="em" if n_iter <= EM_STEPS else "em-newton",
+        solver="em" if n_iter <= em_steps else "em-newton",
     )
 
 
@@ -127,6 +134,17 @@ def _check(
             "every component, so no mixture explains them; drop them or widen the components"
         )
     return A, w
+
+
+def _check_start(x0: ArrayLike, k: int) -> NDArray[np.float64]:
+    """Proportions to start from, summing to one."""
+    q = np.asarray(x0, dtype=np.float64)
+    if q.shape != (k,) or not (np.isfinite(q) & (q > 0)).all():
+        raise ValueError(
+            f"mixture_proportions: x0 must be {k} finite, positive proportions, one for each "
+            "column of A"
+        )
+    return q / q.sum()
 
 
 def _evaluate(A: NDArray, w: NDArray, q: NDArray) -> tuple[float, NDArray[np.float64]]:

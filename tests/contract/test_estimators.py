@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from numpydoc.docscrape import ClassDoc
+from scipy.special import softmax
 from sklearn.base import BaseEstimator, clone
 from sklearn.linear_model import LinearRegression
 from sklearn.utils import ClassifierTags
@@ -64,6 +65,7 @@ ROWS_ADD_WITH = {
     "KLIEP": {"bandwidth": 1.0},
     "KernelBalancing": {"bandwidth": 1.5},
     "L2IWE": {"bandwidth_x": 1.0, "bandwidth_y": 0.5, "alpha": 0.1, "witness_alpha": 0.1},
+    "RLLS": {"rho": 0.1},
     "ReTaSA": {"bandwidth_x": 0.6, "bandwidth_y": 0.6},
     "RuLSIF": {"bandwidth": 1.0, "alpha": 0.1},
     "ULSIF": {"bandwidth": 1.0, "alpha": 0.1},
@@ -153,6 +155,40 @@ class WeightedTrainingOfItself(causal.WeightedTraining):
         return super().score(X, y, sample_weight=sample_weight)
 
 
+class ProbabilitiesOfItself:
+    """Makes class probabilities of the features that scikit-learn's checks feed."""
+
+    def _probabilities(self, P, argument):
+        n_classes = len(self.classes_)
+        padded = np.zeros((len(P), max(n_classes, P.shape[1])))
+        padded[:, : P.shape[1]] = P
+        return softmax(padded[:, :n_classes], axis=1)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags = ClassifierTags(multi_class=False)
+        return tags
+
+
+def probabilities_of_itself(name):
+    """Subclass of a weighter of class probabilities that scikit-learn's checks can feed."""
+    label = f"{name}OfItself"
+    cls = type(label, (ProbabilitiesOfItself, getattr(shift, name)), {"__module__": __name__})
+    globals()[label] = cls
+    return cls
+
+
+def make_label_shift(rng, n=60):
+    """Class probabilities whose labels are drawn from them, and those of a shifted target."""
+    draws = rng.gamma(1.0, size=(2, n, 3)) * [[[1.0, 1.0, 1.0]], [[0.8, 1.0, 1.4]]]
+    P, P_target = draws / draws.sum(axis=2, keepdims=True)
+    y = (P.cumsum(axis=1) < rng.uniform(size=(n, 1))).sum(axis=1)
+    return {"X": P, "y": y, "X_target": P_target[10:]}
+
+
+PROBLEMS |= dict.fromkeys(("BBSE", "MLLS", "RLLS"), make_label_shift)
+
+
 def study_of_itself(name):
     """Subclass of a public estimator that scikit-learn's checks can feed, and pickle can find."""
     label = f"{name}OfItself"
@@ -183,6 +219,7 @@ CHECKED_AS = {
         "XLearner",
     )
 } | {"WeightedTraining": WeightedTrainingOfItself}
+CHECKED_AS |= {name: probabilities_of_itself(name) for name in ("BBSE", "MLLS", "RLLS")}
 
 
 def public_estimators():
