@@ -60,7 +60,7 @@ def check_target_rows(estimator: BaseEstimator, X: Any, X_target: Any, **check_p
         X_target = validate_features(estimator, X_target, reset=False, **check_params)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{name}: X_target is not usable: {error}") from error
-    if isinstance(X_target, np.ndarray):
+    if isinstance(X, np.ndarray) and isinstance(X_target, np.ndarray):
         _warn_of_implausible_target(name, X, X_target)
     return X_target
 
@@ -206,7 +206,8 @@ class RatioWeighter(ShiftWeighter):
         -------
         ndarray of shape (n_samples,)
         """
-        return self._scale * self._flatten(self.predict_density_ratio(X))
+        ratio = self.predict_density_ratio(X)
+        return self._scale * self._flatten(ratio)
 
     def predict_density_ratio(self, X: Any) -> NDArray[np.float64]:
         """Ratio of target to source density at new rows, neither flattened nor scaled.

@@ -50,6 +50,11 @@ class KernelRatioWeighter(RatioWeighter):
     def _candidates(self, rows: NDArray, rng: np.random.RandomState) -> list[Any]:
         name = type(self).__name__
         by_cv = isinstance(self.bandwidth, str) and self.bandwidth == "cv"
+        if by_cv and self.bandwidth_grid is not None and len(self.bandwidth_grid) == 0:
+            raise ValueError(
+                f"{name}: bandwidth_grid is empty; pass at least one bandwidth, or None for "
+                "multiples of the median distance"
+            )
         try:
             if not by_cv:
                 return [resolve_bandwidth(rows, self.bandwidth, random_state=rng)]

@@ -27,6 +27,8 @@ EXACT_PAIR = 800
 CERTIFY_ROWS = 20_000
 # Source rows from which so many weights match the landmarks that the most even ones are sought.
 MOST_EVEN_ROWS = 20_000
+# How nearly the most even weights need be that: their match is certified by itself.
+EVENNESS = 1e-2
 # A first solution is allowed this much more than the tolerance: the solver tends to stay below.
 LOOSE = 100.0
 
@@ -203,9 +205,14 @@ def _most_even(problem, Z: NDArray, goal: NDArray, tol: float) -> SolverResult |
     The ridge on the mismatch is the tolerance itself, so that evenness costs no more than that.
     """
     solved = divergence_dual(
-        Z, problem.share, divergence="chi2", alpha=tol * problem.noise, center=goal, tol=1e-6
+        Z,
+        problem.share,
+        divergence="chi2",
+        alpha=tol * problem.noise,
+        center=goal,
+        tol=EVENNESS,
     )
-    w = solved.x
+    w = solved.x / solved.x.sum()
     if not solved.converged or (w > problem.feasible.upper[: problem.n]).any():
         return None
     mismatch = w @ Z - w.sum() * goal

@@ -121,7 +121,8 @@ class ClassifierDensityRatio(RatioWeighter):
 
     def _fit_ratio(self, X: Any, X_target: Any, share: NDArray[np.float64]) -> NDArray[np.float64]:
         n, t = X.shape[0], X_target.shape[0]
-        rows = vstack([X, X_target], "csr") if issparse(X) else np.concatenate([X, X_target])
+        sparse = issparse(X) or issparse(X_target)
+        rows = vstack([X, X_target], "csr") if sparse else np.concatenate([X, X_target])
         is_target = np.repeat([0, 1], [n, t])
         equal = np.ptp(share) <= 1e-12 * share.max()
         weight = None if equal else np.concatenate([n * share, np.ones(t)])

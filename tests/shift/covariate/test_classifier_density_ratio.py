@@ -6,6 +6,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse import csr_matrix
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 from sklearn.naive_bayes import GaussianNB
@@ -122,6 +123,9 @@ def test_sparse_rows_give_the_same_weights():
     sparse = ClassifierDensityRatio().fit(csr_matrix(X), X_target=csr_matrix(X_target))
     assert_allclose(sparse.weights_, dense.weights_, rtol=1e-4)
     assert_allclose(sparse.predict_weights(csr_matrix(X)), sparse.weights_, rtol=1e-10)
+    for rows, target in ((csr_matrix(X), X_target), (X, csr_matrix(X_target))):
+        mixed = ClassifierDensityRatio().fit(rows, X_target=target)
+        assert_allclose(mixed.weights_, sparse.weights_, rtol=1e-10)
     s = np.arange(200) % 3
     weighted = ClassifierDensityRatio().fit(
         csr_matrix(X), X_target=csr_matrix(X_target), sample_weight=s
@@ -185,6 +189,12 @@ def test_weight_one_gives_plain_cross_validation_exactly():
     model = Reweighted(LogisticRegression(), ClassifierDensityRatio(exponent=0.0))
     weighted = cross_val_score(model, data.X, data.y, params={"X_target": (data.X_target,)})
     assert_allclose(weighted, cross_val_score(LogisticRegression(), data.X, data.y), rtol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["predict_weights", "predict_density_ratio"])
+def test_new_rows_are_weighed_only_after_fit(method):
+    with pytest.raises(NotFittedError):
+        getattr(ClassifierDensityRatio(), method)(np.zeros((2, 3)))
 
 
 def full_ratio_score(model, X, y):

@@ -196,6 +196,17 @@ def test_rotation_translation_and_scale_do_not_matter():
     assert_allclose(moved.raw_target_weights_, plain.raw_target_weights_, atol=1e-6)
 
 
+def test_order_of_rows_does_not_matter():
+    X, X_target = design_g(60)
+    rng = np.random.default_rng(1)
+    order, order_target = rng.permutation(60), rng.permutation(60)
+    plain = fitted(60, 4, alpha=0.01)
+    moved = DoubleKernelMeanMatching(4, bandwidth=1.5, alpha=0.01)
+    moved.fit(X[order], X_target=X_target[order_target])
+    assert_allclose(moved.raw_weights_, plain.raw_weights_[order], atol=1e-6)
+    assert_allclose(moved.raw_target_weights_, plain.raw_target_weights_[order_target], atol=1e-6)
+
+
 def test_bandwidth_rule_follows_the_scale():
     X, X_target = design_g(60)
     length = DoubleKernelMeanMatching().fit(X, X_target=X_target).bandwidth_

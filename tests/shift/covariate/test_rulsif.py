@@ -174,6 +174,7 @@ def test_works_with_any_estimator_in_cross_validation():
         ({"alpha": 0.0}, "The 'alpha' parameter"),
         ({"alpha_grid": [0.1, -1.0]}, "alpha_grid must be a list of positive numbers"),
         ({"bandwidth_grid": [0.0]}, "RuLSIF: bandwidth must be positive"),
+        ({"bandwidth_grid": []}, "RuLSIF: bandwidth_grid is empty"),
     ],
 )
 def test_bad_parameters_are_named(data, parameters, message):
