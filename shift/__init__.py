@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from shift.datasets.target_shift import make_target_shift
     from shift.target.bbse import BBSE
     from shift.target.l2iwe import L2IWE
+    from shift.target.label_shift_classifier import LabelShiftClassifier
     from shift.target.mlls import MLLS
     from shift.target.plots import weight_function_plot
     from shift.target.retasa import ReTaSA
@@ -34,6 +35,7 @@ _PUBLIC: dict[str, str] = {
     "KLIEP": "shift.covariate.kliep",
     "KernelMeanMatching": "shift.covariate.kernel_mean_matching",
     "L2IWE": "shift.target.l2iwe",
+    "LabelShiftClassifier": "shift.target.label_shift_classifier",
     "MLLS": "shift.target.mlls",
     "RLLS": "shift.target.rlls",
     "ReTaSA": "shift.target.retasa",

@@ -16,7 +16,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpydoc.docscrape import ClassDoc
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, clone
-from sklearn.linear_model import LinearRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.utils import ClassifierTags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -29,6 +29,7 @@ from reweight.validation import check_sample_weight, validate_features
 
 # Arguments of estimators that cannot be built without.
 CONSTRUCTOR_ARGUMENTS = {
+    "LabelShiftClassifier": lambda: {"estimator": LogisticRegression()},
     "Reweighted": lambda: {"estimator": LinearRegression(), "weighter": NormWeighter()},
     "WeightedEffect": lambda: {"weighter": causal.EntropyBalancing(on_infeasible="relax")},
     "WeightedTraining": lambda: {"estimator": LinearRegression()},
