@@ -1,10 +1,12 @@
 """Bias and spread of A/B tests whose log retrains the models that they test.
 
-    python benchmarks/training_loop.py [--replications 100] [--jobs 2]
+    python benchmarks/training_loop.py [--replications 200] [--jobs 2]
 
 The effect is the difference between two worlds, each with one arm only. Printed beside each figure
 is the one it is to reproduce, from an independent prototype with 100 replications, and the
-Monte-Carlo error of ours. Written to benchmarks/results/training_loop.txt.
+Monte-Carlo error of ours. Spreads have heavy tails: in some 2 % of the weighted and 4 % of the split
+experiments the treatment's loop settles in another, worse equilibrium, with an estimate near -1.
+Written to benchmarks/results/training_loop.txt.
 """
 
 import argparse
@@ -45,7 +47,7 @@ def draws(method: str, policy_weight: float, replications: int, n_jobs: int) -> 
     )
 
 
-def study(replications: int = 100, n_jobs: int = 2) -> pd.DataFrame:
+def study(replications: int = 200, n_jobs: int = 2) -> pd.DataFrame:
     """Mean, bias and spread by method, for two different arms and for two equal ones (A/A)."""
     root = np.sqrt(replications)
     worlds = draws("global", 3.0, replications, n_jobs)
@@ -70,7 +72,7 @@ def study(replications: int = 100, n_jobs: int = 2) -> pd.DataFrame:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--replications", type=int, default=100)
+    parser.add_argument("--replications", type=int, default=200)
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     table = study(options.replications, options.jobs)

@@ -6,19 +6,18 @@ all rows and then steps of all models that leave a fold out; the effect; its
 error. Each pass maps a picklable function over the chunks and adds up.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
 from scipy.special import expit
 from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning
 
-from causal.effects._effect_data import read_treatment, split_target, treatment_codes
+from causal.effects._chunked_logistic import logistic_by_fold_of_chunks
+from causal.effects._chunked_rows import MANY_LABELS, Chunks, Reader, Rows, first_pass
+from causal.effects._effect_data import read_treatment
 from causal.effects._folds import number_of_folds
 from causal.effects._linear_effects import LinearEffects
 from causal.effects._linear_nuisances import (
@@ -29,164 +28,26 @@ from causal.effects._linear_nuisances import (
     ridge_from_sums,
 )
 from causal.effects._settings import nuisance_settings
-from reweight.kernels.chunks import map_chunks
 from reweight.kernels.weighted_gram import gram_by_fold
-from reweight.solvers.damped_newton import damped_newton
-from reweight.validation import check_sample_weight, validate_features, warn_user, warn_weights
+from reweight.validation import warn_weights
 
 Array = NDArray[np.float64]
-GRADIENT_TOL = 1e-9
-MAX_CHORD_STEPS = 50
-MANY_LABELS = 3
 MUCH_CLIPPED = 0.05
 PERFECT = 1e-12
 
 
-@dataclass(frozen=True)
-class _Numbered:
-    """A chunk with its number, which seeds its folds."""
-
-    number: int
-    item: Any
-
-    def __call__(self) -> tuple[int, tuple]:
-        return self.number, self.item() if callable(self.item) else self.item
-
-
-class _Chunks:
-    """The chunks, numbered, and a map over them."""
-
-    def __init__(self, chunks: Any, n_jobs: int | None) -> None:
-        self.n_jobs = n_jobs
-        if callable(chunks):
-            self.chunks = lambda: (_Numbered(i, item) for i, item in enumerate(chunks()))
-        elif hasattr(chunks, "__len__") and hasattr(chunks, "__getitem__"):
-            self.chunks = [_Numbered(i, chunks[i]) for i in range(len(chunks))]
-        else:
-            self.chunks = chunks
-
-    def map(self, function: Any) -> Iterator[Any]:
-        return map_chunks(function, self.chunks, n_jobs=self.n_jobs)
-
-    def total(self, function: Any) -> Any:
-        """Sum over the chunks of a tuple of arrays."""
-        total = None
-        for part in self.map(function):
-            total = part if total is None else [a + b for a, b in zip(total, part, strict=True)]
-        return total
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """One loaded chunk."""
-
-    X: Array
-    y: Array
-    treatment: NDArray
-    s: Array
-    groups: NDArray | None
-
-
-def _load(estimator: Any, item: tuple) -> tuple[Any, _Rows]:
-    """A chunk, checked, and a clone of the estimator that knows its columns."""
-    name = type(estimator).__name__
-    if not isinstance(item, tuple) or not 2 <= len(item) <= 4:
-        raise ValueError(
-            f"{name}: a chunk is {type(item).__name__} of length "
-            f"{len(item) if hasattr(item, '__len__') else 'unknown'}; pass tuples (X, y), "
-            "(X, y, sample_weight) or (X, y, sample_weight, groups)"
-        )
-    X, y, sample_weight, groups = (*item, None, None)[:4]
-    probe = clone(estimator)
-    X = validate_features(probe, X)
-    outcome, treatment, nuisances = split_target(y, None, owner=name)
-    if len(outcome) != len(X):
-        raise ValueError(
-            f"{name}: a chunk has {len(X)} rows in X but {len(outcome)} in y; pass one y per row"
-        )
-    if nuisances:
-        raise ValueError(
-            f"{name}: a chunk has nuisances in y, which fit_chunks fits itself; pass the two "
-            "columns outcome and treatment"
-        )
-    s = check_sample_weight(sample_weight, X, allow_zero=True)
-    groups = None if groups is None else np.asarray(groups)
-    if groups is not None and groups.shape != (len(X),):
-        raise ValueError(
-            f"{name}: groups of a chunk has shape {groups.shape} but there are {len(X)} rows; pass "
-            "one label per row"
-        )
-    return probe, _Rows(X, outcome, treatment, s, groups)
-
-
-def _first_pass(estimator: Any, numbered: tuple[int, tuple]) -> tuple:
-    """Distinct treatments, column names, sums, and which metadata there are."""
-    probe, rows = _load(estimator, numbered[1])
-    labels = np.unique(rows.treatment[rows.s > 0])[:MANY_LABELS]
-    names = getattr(probe, "feature_names_in_", None)
-    dose = rows.s @ rows.treatment if rows.treatment.dtype.kind in "biuf" else 0.0
-    sums = [rows.s.sum(), rows.s @ rows.X, rows.s @ rows.y, dose, len(rows.X)]
-    return labels, names, sums, rows.groups is not None, bool((rows.s != 1).any())
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """Everything that turns a chunk into centred columns, outcomes, weights and folds."""
-
-    estimator: Any
-    classes: NDArray | None
-    center: Array
-    offset: Array
-    n_folds: int
-    seed: int
-
-    def __call__(self, numbered: tuple[int, tuple]) -> tuple[Array, Array, Array, NDArray, _Rows]:
-        number, item = numbered
-        _, rows = _load(self.estimator, item)
-        t = treatment_codes(rows.treatment, self.classes, owner=type(self.estimator).__name__)
-        A = np.column_stack([rows.X - self.center, np.ones(len(t))])
-        Y = np.column_stack([rows.y, t]) - self.offset
-        return A, Y, rows.s, self._fold(number, rows), replace(rows, treatment=t)
-
-    def _fold(self, number: int, rows: _Rows) -> NDArray[np.intp]:
-        """Fold of each row: shuffled within the chunk, or hashed from the group."""
-        if rows.groups is None:
-            rng = np.random.default_rng([self.seed, number])
-            return rng.permutation(np.arange(len(rows.y)) % self.n_folds)
-        return (hashed(rows.groups, self.seed) % self.n_folds).astype(np.intp)
-
-
-def hashed(labels: NDArray, seed: int) -> NDArray[np.uint64]:
-    """Hash of each label, the same in every process.
-
-    Parameters
-    ----------
-    labels : ndarray of shape (n,)
-        Labels of any type.
-    seed : int
-        Different seeds give different hashes.
-
-    Returns
-    -------
-    ndarray of uint64 of shape (n,)
-    """
-    from pandas.util import hash_array
-
-    return hash_array(np.asarray(labels).astype(str).astype(object), hash_key=f"{seed:016d}"[-16:])
-
-
-def _gram_pass(reader: _Reader, numbered: tuple[int, tuple]) -> list:
+def _gram_pass(reader: Reader, numbered: tuple[int, tuple]) -> list:
     A, Y, s, fold, _ = reader(numbered)
     gram, cross = gram_by_fold(A, Y, s, fold, n_folds=reader.n_folds)
     _, products = gram_by_fold(Y, Y, s, fold, n_folds=reader.n_folds)
     return [gram, cross, products]
 
 
-def _fold_pass(reader: _Reader, numbered: tuple[int, tuple]) -> NDArray[np.intp]:
+def _fold_pass(reader: Reader, numbered: tuple[int, tuple]) -> NDArray[np.intp]:
     return reader(numbered)[3]
 
 
-def _ridge_models(sums: list, direction: Array, spec: LinearSpec, reader: _Reader) -> Array:
+def _ridge_models(sums: list, direction: Array, spec: LinearSpec, reader: Reader) -> Array:
     """Coefficients (d + 1, n_folds) of ridge models of Y @ direction that leave a fold out."""
     gram, cross, products = sums
     columns = []
@@ -209,141 +70,17 @@ def _ridge_models(sums: list, direction: Array, spec: LinearSpec, reader: _Reade
 
 
 @dataclass(frozen=True)
-class _Logistic:
-    """Sums of logistic regressions over the chunks.
-
-    `penalty` has a row for each model, and leaving out is by fold; `common`
-    asks for the one model that sees all rows.
-    """
-
-    reader: _Reader
-    spec: LinearSpec
-
-    def _columns(self, A: Array) -> Array:
-        return A if self.spec.fit_intercept else A[:, :-1] + self.reader.center
-
-    def loss(self, beta: Array, without: int | None, numbered: tuple[int, tuple]) -> list:
-        """Loss, gradient and Hessian of one model on a chunk."""
-        A, _, s, fold, rows = self.reader(numbered)
-        A = self._columns(A)
-        s = s if without is None else s * (fold != without)
-        eta = A @ beta
-        e = expit(eta)
-        value = s @ (np.logaddexp(0.0, eta) - rows.treatment * eta)
-        root = A * np.sqrt(s * e * (1 - e))[:, None]
-        return [float(value), A.T @ (s * (e - rows.treatment)), root.T @ root]
-
-    def hessians(self, beta: Array, numbered: tuple[int, tuple]) -> list:
-        """Hessians by fold at one point."""
-        A, _, s, fold, _ = self.reader(numbered)
-        A = self._columns(A)
-        e = expit(A @ beta)
-        nothing = np.empty((len(A), 0))
-        return [gram_by_fold(A, nothing, s * e * (1 - e), fold, n_folds=self.reader.n_folds)[0]]
-
-    def gradients(self, B: Array, numbered: tuple[int, tuple]) -> list:
-        """Gradient of every model, a column each."""
-        A, _, s, fold, rows = self.reader(numbered)
-        A = self._columns(A)
-        seen = s[:, None] * (fold[:, None] != np.arange(self.reader.n_folds))
-        return [A.T @ ((expit(A @ B) - rows.treatment[:, None]) * seen)]
-
-
-def _logistic_models(
-    chunks: _Chunks, sums: list, spec: LinearSpec, reader: _Reader, owner: str
-) -> Array:
-    """Coefficients (d + 1, n_folds) of logistic models that leave a fold out."""
-    gram = sums[0]
-    without = gram.sum(axis=0) - gram
-    totals = without[:, -1, -1]
-    penalty = np.stack([_penalty(part, spec, reader.center) for part in without])
-    passes = _Logistic(reader, spec)
-    if not spec.fit_intercept:
-        penalty = penalty[:, :-1]
-    start = _newton(
-        chunks, passes, None, penalty.mean(axis=0), np.zeros(penalty.shape[1]), totals.mean()
-    ).x
-    (by_fold,) = chunks.total(partial(passes.hessians, start))
-    hessians = by_fold.sum(axis=0) - by_fold + np.stack([np.diag(row) for row in penalty])
-    factors = [_factor(hessian) for hessian in hessians]
-    B = np.repeat(start[:, None], reader.n_folds, axis=1)
-    size = np.full(reader.n_folds, np.inf)
-    active = np.array([factor is not None for factor in factors])
-    for _ in range(MAX_CHORD_STEPS):
-        (gradient,) = chunks.total(partial(passes.gradients, B))
-        gradient += penalty.T * B
-        new_size = np.abs(gradient).max(axis=0) / totals
-        active &= (new_size >= GRADIENT_TOL) & (new_size < 0.5 * size)
-        size = new_size
-        if not active.any():
-            break
-        for k in np.flatnonzero(active):
-            B[:, k] -= cho_solve(factors[k], gradient[:, k])
-    for k in np.flatnonzero(size >= GRADIENT_TOL):
-        result = _newton(chunks, passes, int(k), penalty[k], start, totals[k])
-        if not result.converged:
-            warn_user(
-                f"{owner}: a logistic propensity did not converge (gradient "
-                f"{result.optimality_gap:.1e}); the arms may be separated, so penalise it or drop "
-                "columns that tell the arms apart",
-                ConvergenceWarning,
-            )
-        B[:, k] = result.x
-    return B if spec.fit_intercept else np.vstack([B, reader.center @ B])
-
-
-def _factor(hessian: Array) -> Any:
-    """Cholesky factor, None if the Hessian has lost too many digits."""
-    try:
-        return cho_factor(hessian, lower=True)
-    except np.linalg.LinAlgError:
-        return None
-
-
-def _penalty(gram: Array, spec: LinearSpec, center: Array) -> Array:
-    """Penalty of each coefficient of a model trained on rows with these sums."""
-    slopes = np.ones(len(gram) - 1)
-    if spec.standardize:
-        total = gram[-1, -1]
-        slopes = np.diag(gram)[:-1] / total - (gram[:-1, -1] / total) ** 2
-        # A column that does not vary in the training part gets the slope zero.
-        slopes = np.where(slopes <= 1e-20 * np.maximum(center**2, 1.0), 1e12, slopes)
-    return np.append(spec.alphas[0] * slopes, 0.0)
-
-
-def _newton(
-    chunks: _Chunks,
-    passes: _Logistic,
-    without: int | None,
-    penalty: Array,
-    start: Array,
-    total: float,
-) -> Any:
-    """Newton's method on one logistic regression, a pass for each evaluation."""
-
-    def evaluate(beta: Array) -> tuple[float, Array, Array]:
-        value, gradient, hessian = chunks.total(partial(passes.loss, beta, without))
-        return (
-            (value + penalty @ beta**2 / 2) / total,
-            (gradient + penalty * beta) / total,
-            (hessian + np.diag(penalty)) / total,
-        )
-
-    return damped_newton(evaluate, start, tol=GRADIENT_TOL)
-
-
-@dataclass(frozen=True)
 class _Score:
     """Residuals of a chunk and the sums that the effect and its error need."""
 
-    reader: _Reader
+    reader: Reader
     outcome: Array
     treatment: Array | float
     logistic: bool
     clip: float
     moment: str
 
-    def residuals(self, numbered: tuple[int, tuple]) -> tuple[Array, Array, Array, _Rows, int]:
+    def residuals(self, numbered: tuple[int, tuple]) -> tuple[Array, Array, Array, Rows, int]:
         """A and b of the score, weights, rows and the number of clipped propensities."""
         A, _, s, fold, rows = self.reader(numbered)
         every = np.arange(len(fold))
@@ -399,7 +136,7 @@ def fit_partially_linear_chunks(estimator: Any, chunks: Any, n_jobs: int | None)
             f"{owner}: fit_chunks draws folds chunk by chunk, but cv is a "
             f"{type(settings.cv).__name__}; pass an int"
         )
-    chunks = _Chunks(chunks, n_jobs)
+    chunks = Chunks(chunks, n_jobs)
     summary = _summarize(estimator, chunks)
     outcome_spec, treatment_spec = _specs(estimator, summary)
     estimator._forget()
@@ -414,7 +151,7 @@ def fit_partially_linear_chunks(estimator: Any, chunks: Any, n_jobs: int | None)
         np.iinfo(np.int32).max, size=settings.n_repeats
     )
     for seed in seeds:
-        reader = _Reader(
+        reader = Reader(
             clone(estimator),
             summary.classes,
             summary.center,
@@ -460,13 +197,11 @@ class _Summary:
     weighted: bool
 
 
-def _summarize(estimator: Any, chunks: _Chunks) -> _Summary:
+def _summarize(estimator: Any, chunks: Chunks) -> _Summary:
     """Means of the columns, labels of the treatment, and whether chunks agree."""
     owner = type(estimator).__name__
     labels, total, first, grouped, weighted = [], None, None, set(), False
-    for found, names, sums, has_groups, varies in chunks.map(
-        partial(_first_pass, clone(estimator))
-    ):
+    for found, names, sums, has_groups, varies in chunks.map(partial(first_pass, clone(estimator))):
         if total is None:
             total, first = sums, names
         elif len(sums[1]) != len(total[1]) or not np.array_equal(names, first):
@@ -526,8 +261,8 @@ def _specs(estimator: Any, summary: _Summary) -> tuple[LinearSpec, LinearSpec | 
 
 def _one_repeat(
     estimator: Any,
-    chunks: _Chunks,
-    reader: _Reader,
+    chunks: Chunks,
+    reader: Reader,
     outcome_spec: LinearSpec,
     treatment_spec: LinearSpec | float,
 ) -> tuple[float, float, int]:
@@ -542,7 +277,7 @@ def _one_repeat(
     if isinstance(treatment_spec, float):
         treatment = treatment_spec
     elif logistic:
-        treatment = _logistic_models(chunks, sums, treatment_spec, reader, owner)
+        treatment = logistic_by_fold_of_chunks(chunks, sums, treatment_spec, reader, owner)
     else:
         treatment = _ridge_models(sums, np.array([0.0, 1.0]), treatment_spec, reader)
     outcome = _ridge_models(sums, np.array([1.0, 0.0]), outcome_spec, reader)

@@ -10,7 +10,7 @@ from sklearn.utils import ClassifierTags, get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from causal.experiments._arm_model import PolynomialLogistic
+from causal.experiments._polynomial_logistic import PolynomialLogistic
 from causal.experiments._rows import read_features
 from reweight.base import Weighter
 from reweight.cross_fitting import cross_fit

@@ -90,11 +90,12 @@ def test_weighting_has_the_bias_of_splitting_and_the_spread_of_pooling():
     spec = spec_from_file_location("training_loop_study", BENCHMARK)
     study = module_from_spec(spec)
     spec.loader.exec_module(study)
-    table = study.study(100, n_jobs=2)
+    table = study.study(200, n_jobs=2)
     assert abs(table.loc["weighted", "bias"]) < 0.05, table
-    assert table.loc["weighted", "sd"] < 0.7 * table.loc["splitting", "sd"], table
     assert table.loc["pooling", "bias"] > 0.07, table
+    # 0.79 is the 5 % quantile of the ratio of two equal variances from 200 experiments each.
+    assert (table.loc["weighted", "sd"] / table.loc["splitting", "sd"]) ** 2 < 0.79, table
     # Without a difference between the arms there is none to be found, by any method.
     for method in study.METHODS:
         mean, sd = table.loc[method, ["A/A mean", "A/A sd"]]
-        assert abs(mean) < 4 * sd / 10, table
+        assert abs(mean) < 4 * sd / np.sqrt(200), table

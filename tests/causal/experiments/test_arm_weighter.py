@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from causal import ArmWeighter
-from causal.experiments._arm_model import PolynomialLogistic
+from causal.experiments._polynomial_logistic import PolynomialLogistic
 from reweight import Reweighted, normalize_weights
 
 N = 600
