@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from shift.target.l2iwe import L2IWE
     from shift.target.label_shift_classifier import LabelShiftClassifier
     from shift.target.mlls import MLLS
-    from shift.target.plots import weight_function_plot
+    from shift.target.plots import class_pair_plot, label_prior_plot, weight_function_plot
     from shift.target.retasa import ReTaSA
     from shift.target.rlls import RLLS
     from shift.target.target_kernel_mean_matching import TargetKernelMeanMatching
@@ -43,8 +43,10 @@ _PUBLIC: dict[str, str] = {
     "RuLSIF": "shift.covariate.rulsif",
     "TargetKernelMeanMatching": "shift.target.target_kernel_mean_matching",
     "ULSIF": "shift.covariate.ulsif",
+    "class_pair_plot": "shift.target.plots",
     "covariate_shift_test": "shift.covariate.shift_test",
     "domain_score_histogram": "shift.covariate.plots",
+    "label_prior_plot": "shift.target.plots",
     "make_covariate_shift": "shift.datasets.covariate_shift",
     "make_target_shift": "shift.datasets.target_shift",
     "source_weight_plot": "shift.covariate.plots",

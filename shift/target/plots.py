@@ -117,6 +117,155 @@ def _draw_densities(
     behind.set_ylim(0, 2.5 * highest if highest > 0 else 1.0)
 
 
+def label_prior_plot(
+    source_prior: ArrayLike,
+    target_prior: ArrayLike,
+    interval: ArrayLike | None = None,
+    ax: "Axes | None" = None,
+    *,
+    classes: ArrayLike | None = None,
+    confidence_level: float = 0.95,
+) -> "Axes":
+    """Share of each class in the source and in the target, with intervals.
+
+    Parameters
+    ----------
+    source_prior : array-like of shape (n_classes,)
+        Share of each class in the source, such as `source_prior_` of `MLLS`.
+    target_prior : array-like of shape (n_classes,)
+        That in the target, such as `target_prior_`.
+    interval : array-like of shape (n_classes, 2), default=None
+        Ends of an interval for the target, such as `target_prior_interval()`.
+    ax : matplotlib.axes.Axes, default=None
+        Axes to draw on; None makes a new figure.
+    classes : array-like of shape (n_classes,), default=None
+        Names of the classes; None numbers them.
+    confidence_level : float, default=0.95
+        Level of `interval`, for the legend.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    ValueError
+        If shares are negative, not finite, or not one per class.
+
+    Examples
+    --------
+    >>> from shift import label_prior_plot
+    >>> ax = label_prior_plot([0.5, 0.5], [0.2, 0.8], [[0.1, 0.3], [0.7, 0.9]])
+    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    ['95% interval', 'source', 'target']
+    """
+    caller = "label_prior_plot"
+    shares = {}
+    n_classes = np.size(source_prior)
+    for name, values in (("source", source_prior), ("target", target_prior)):
+        shares[name] = np.asarray(values, dtype=np.float64)
+        wrong = ~(np.isfinite(shares[name]) & (shares[name] >= 0))
+        if shares[name].shape != (n_classes,) or wrong.any():
+            raise ValueError(
+                f"{caller}: {name}_prior must be {n_classes} non-negative numbers, one per class, "
+                f"got shape {shares[name].shape}; pass {name}_prior_ of a weighter"
+            )
+    names = _check_names(caller, classes, n_classes)
+    ax = _axes(ax)
+    place = np.arange(n_classes)
+    ax.bar(place - 0.2, shares["source"], 0.38, color=GREY, alpha=0.5, label="source")
+    ax.bar(place + 0.2, shares["target"], 0.38, color=TARGET_COLOR, alpha=0.6, label="target")
+    if interval is not None:
+        ends = np.asarray(interval, dtype=np.float64)
+        if ends.shape != (n_classes, 2) or not np.isfinite(ends).all():
+            raise ValueError(
+                f"{caller}: interval must be two finite numbers for each of {n_classes} classes, "
+                f"got shape {ends.shape}; pass target_prior_interval()"
+            )
+        label = f"{100 * confidence_level:g}% interval"
+        ax.vlines(place + 0.2, *ends.T, color="black", lw=1.4, label=label)
+    ax.set_xticks(place, names)
+    ax.set_ylim(bottom=0)
+    ax.set_xlabel("Class")
+    ax.set_ylabel("Share of rows")
+    ax.legend(frameon=False)
+    return ax
+
+
+def class_pair_plot(
+    matrix: ArrayLike,
+    ax: "Axes | None" = None,
+    *,
+    classes: ArrayLike | None = None,
+    row_label: str = "Predicted class",
+    column_label: str = "Class",
+    digits: int = 2,
+) -> "Axes":
+    """Matrix of one number for each pair of classes, as colours and figures.
+
+    Parameters
+    ----------
+    matrix : array-like of shape (n_classes, n_classes)
+        Such as `confusion_` of `BBSE`, or the ratio of edge probabilities of two graphs.
+    ax : matplotlib.axes.Axes, default=None
+        Axes to draw on; None makes a new figure.
+    classes : array-like of shape (n_classes,), default=None
+        Names of the classes; None numbers them.
+    row_label : str, default="Predicted class"
+        What the rows are.
+    column_label : str, default="Class"
+        What the columns are.
+    digits : int, default=2
+        Decimals of the figures.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    ValueError
+        If the matrix is not square or not finite, or there is not one name per class.
+
+    Examples
+    --------
+    >>> from shift import class_pair_plot
+    >>> ax = class_pair_plot([[0.4, 0.1], [0.1, 0.4]], classes=["cat", "dog"])
+    >>> [text.get_text() for text in ax.texts]
+    ['0.40', '0.10', '0.10', '0.40']
+    """
+    caller = "class_pair_plot"
+    values = np.asarray(matrix, dtype=np.float64)
+    if values.ndim != 2 or values.shape[0] != values.shape[1] or not np.isfinite(values).all():
+        raise ValueError(
+            f"{caller}: matrix must be square and finite, got shape {values.shape}; pass one row "
+            "and one column per class"
+        )
+    names = _check_names(caller, classes, len(values))
+    ax = _axes(ax)
+    image = ax.imshow(values, cmap="Blues")
+    middle = 0.5 * (values.min() + values.max())
+    for (row, column), value in np.ndenumerate(values):
+        color = "white" if value > middle else "black"
+        ax.text(column, row, f"{value:.{digits}f}", ha="center", va="center", color=color)
+    ax.set_xticks(np.arange(len(values)), names)
+    ax.set_yticks(np.arange(len(values)), names)
+    ax.set_xlabel(column_label)
+    ax.set_ylabel(row_label)
+    ax.figure.colorbar(image, ax=ax)
+    return ax
+
+
+def _check_names(caller: str, classes: ArrayLike | None, n_classes: int) -> list[str]:
+    names = [str(name) for name in (range(n_classes) if classes is None else np.asarray(classes))]
+    if len(names) != n_classes:
+        raise ValueError(
+            f"{caller}: classes has {len(names)} names but there are {n_classes} classes; pass one "
+            "name per class"
+        )
+    return names
+
+
 def _axes(ax: "Axes | None") -> "Axes":
     if ax is not None:
         return ax

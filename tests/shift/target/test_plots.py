@@ -5,7 +5,13 @@ import pytest
 from matplotlib import pyplot as plt
 from numpy.testing import assert_allclose
 
-from shift import ReTaSA, make_target_shift, weight_function_plot
+from shift import (
+    ReTaSA,
+    class_pair_plot,
+    label_prior_plot,
+    make_target_shift,
+    weight_function_plot,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -55,3 +61,40 @@ def test_numbers_that_do_not_fit_are_refused():
         weight_function_plot([1.0, 2.0], [1.0, 2.0], [1.0, 2.0])
     with pytest.raises(ValueError, match="source_density has a negative value"):
         weight_function_plot([1.0, 2.0], [1.0, 2.0], source_density=[-1.0, 1.0])
+
+
+def test_bars_and_intervals_are_the_priors_given():
+    interval = np.array([[0.1, 0.3], [0.7, 0.9]])
+    given = plt.subplots()[1]
+    ax = label_prior_plot([0.5, 0.5], [0.2, 0.8], interval, given, classes=["a", "b"])
+    assert ax is given
+    heights = [[bar.get_height() for bar in bars] for bars in ax.containers]
+    assert_allclose(heights, [[0.5, 0.5], [0.2, 0.8]])
+    segments = ax.collections[0].get_segments()
+    assert_allclose([segment[:, 1] for segment in segments], interval)
+    middles = [bar.get_x() + bar.get_width() / 2 for bar in ax.containers[1]]
+    assert_allclose([segment[0, 0] for segment in segments], middles)
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["a", "b"]
+
+
+def test_pairs_of_classes_stand_where_they_belong():
+    matrix = np.array([[0.5, 0.1, 0.0], [0.2, 3.0, 0.4], [0.0, 0.0, 1.0]])
+    ax = class_pair_plot(matrix, row_label="receiver", digits=1)
+    assert_allclose(ax.images[0].get_array(), matrix)
+    for text in ax.texts:
+        column, row = text.get_position()
+        assert text.get_text() == f"{matrix[row, column]:.1f}"
+    assert ax.get_ylabel() == "receiver"
+
+
+def test_priors_and_matrices_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="target_prior must be 2 non-negative numbers"):
+        label_prior_plot([0.5, 0.5], [0.2, 0.3, 0.5])
+    with pytest.raises(ValueError, match="source_prior must be 2 non-negative numbers"):
+        label_prior_plot([0.5, -0.5], [0.2, 0.8])
+    with pytest.raises(ValueError, match="interval must be two finite numbers for each of 2"):
+        label_prior_plot([0.5, 0.5], [0.2, 0.8], [0.1, 0.2])
+    with pytest.raises(ValueError, match="classes has 1 names but there are 2 classes"):
+        label_prior_plot([0.5, 0.5], [0.2, 0.8], classes=["a"])
+    with pytest.raises(ValueError, match=r"matrix must be square and finite, got shape \(2, 3\)"):
+        class_pair_plot(np.ones((2, 3)))
