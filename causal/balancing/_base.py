@@ -227,7 +227,6 @@ class BalancingWeighter(Weighter):
     def _imbalance(self, A: NDArray[np.float64], arms: Arms, weights: NDArray[np.float64]) -> float:
         """Largest absolute standardised mean difference between arms and target."""
         scale = standardized_scale(A, arms.treated, arms.sample_weight, arms.estimand)
-        scale = nonzero_scale(scale)
         means = {}
         for arm in (0, 1):
             means[arm] = weighted_mean(A, np.where(arms.rows(arm), weights, 0.0))
@@ -236,7 +235,7 @@ class BalancingWeighter(Weighter):
             differences = [means[arm] - goal for arm in arms.moving_arms]
         else:
             differences = [means[1] - means[0]]
-        return float(np.max(np.abs(differences) / scale))
+        return float(np.max(np.abs(differences) / nonzero_scale(scale, means[1])))
 
     def _fitted_arms(self) -> Arms:
         """The training rows, which a pickled copy does not have."""

@@ -292,7 +292,7 @@ def find_target(design: Design, chunks: Any, n_jobs: int | None) -> list[int]:
     # In this form a column of one value has exactly that mean.
     mean = arms[0][2] + share * (arms[1][2] - arms[0][2])
     used = {"ATT": [variances[1]], "ATC": [variances[0]]}.get(design.estimand, variances)
-    design.target = BalanceTarget(mean, nonzero_scale(np.sqrt(np.mean(used, axis=0))))
+    design.target = BalanceTarget(mean, nonzero_scale(np.sqrt(np.mean(used, axis=0)), mean))
     return [int(arm[0]) for arm in arms]
 
 

@@ -44,7 +44,8 @@ class BalanceTarget:
     def of(cls, A: NDArray[np.float64], arms: Arms) -> "BalanceTarget":
         """Target means and scales of the columns `A` for the estimand of `arms`."""
         scale = standardized_scale(A, arms.treated, arms.sample_weight, arms.estimand)
-        return cls(weighted_mean(A, arms.target), nonzero_scale(scale))
+        mean = weighted_mean(A, arms.target)
+        return cls(mean, nonzero_scale(scale, mean))
 
     def rows(self, A: NDArray[np.float64]) -> NDArray[np.float64]:
         """Rows centred at the target, in units of the scale."""

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, xlogy
 
-from reweight.kernels.weighted_moments import weighted_mean_variance
+from reweight.kernels.weighted_moments import ROUND_OFF, weighted_mean_variance
 from reweight.validation import warn_weights
 
 RANK_TOLERANCE = 1e-11
@@ -153,7 +153,7 @@ class Design:
         center, variance = weighted_mean_variance(X, q)
         centred = X - center
         scale = np.sqrt(variance)
-        scale = np.where(scale > 1e-12 * scale.max(initial=0.0), scale, np.inf)
+        scale = np.where(scale > ROUND_OFF * np.abs(center), scale, np.inf)
         standard = centred / scale
         values, vectors = np.linalg.eigh((standard * q[:, None]).T @ standard)
         kept = values > RANK_TOLERANCE * max(values.max(initial=0.0), np.finfo(float).tiny)

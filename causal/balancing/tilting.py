@@ -213,7 +213,8 @@ class InverseProbabilityTilting(BalancingWeighter):
         rows = ~arms.rows(arm)
         s = arms.sample_weight
         scale = standardized_scale(A, arms.treated, s, arms.estimand)
-        return BalanceTarget(weighted_mean(A[rows], s[rows]), nonzero_scale(scale))
+        mean = weighted_mean(A[rows], s[rows])
+        return BalanceTarget(mean, nonzero_scale(scale, mean))
 
     def _features(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         return self._basis.transform(X)

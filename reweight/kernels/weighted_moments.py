@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from reweight.kernels.chunks import row_slices
 
 NEAR = 1e-9
+ROUND_OFF = 1e-12
 
 
 def weighted_mean(A: NDArray[np.float64], w: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -112,13 +113,19 @@ def standardized_scale(
     return np.sqrt(np.mean(variances, axis=0))
 
 
-def nonzero_scale(scale: NDArray[np.float64]) -> NDArray[np.float64]:
+def nonzero_scale(
+    scale: NDArray[np.float64], location: NDArray[np.float64] | float = 0.0
+) -> NDArray[np.float64]:
     """Scales with one in place of zero, for columns that do not vary.
+
+    Each column is judged by itself: units of columns may differ by any factor.
 
     Parameters
     ----------
     scale : ndarray of shape (d,)
         Non-negative scales.
+    location : ndarray of shape (d,), default=0.0
+        Means of the columns; a scale that is round-off beside them is zero.
 
     Returns
     -------
@@ -130,4 +137,4 @@ def nonzero_scale(scale: NDArray[np.float64]) -> NDArray[np.float64]:
     >>> nonzero_scale(np.array([0.0, 2.0]))
     array([1., 2.])
     """
-    return np.where(scale > 1e-12 * scale.max(initial=0.0), scale, 1.0)
+    return np.where(scale > ROUND_OFF * np.abs(location), scale, 1.0)

@@ -697,3 +697,23 @@ def test_overlap_estimands_name_the_class_that_has_them(study, cls, estimand):
     X, treatment, _ = study
     with pytest.raises(ValueError, match=f"{cls.__name__}: .*use PropensityWeighting"):
         cls(estimand).fit(X, treatment)
+
+
+@pytest.mark.parametrize("estimand", ESTIMANDS)
+@pytest.mark.parametrize("method", FACTORIES)
+def test_units_of_columns_may_differ_by_any_factor(study, method, estimand):
+    X, treatment, s = study
+    plain = FACTORIES[method](estimand).fit(X, treatment, sample_weight=s)
+    fitted = FACTORIES[method](estimand).fit(X * [1e-9, 1.0, 1e9], treatment, sample_weight=s)
+    assert_allclose(fitted.weights_, plain.weights_, atol=1e-7)
+
+
+def test_powers_of_large_numbers_leave_the_unit_of_other_columns_alone(study):
+    X, treatment, _ = study
+    dollars = X * [1.0, 1.0, 1e5]
+    tolerant = {"moments": 3, "max_smd": 0.05}
+    plain = StableBalancing("ATT", **tolerant).fit(X, treatment)
+    fitted = StableBalancing("ATT", **tolerant).fit(dollars, treatment)
+    assert plain.max_imbalance_ == pytest.approx(0.05)
+    assert fitted.max_imbalance_ == pytest.approx(0.05)
+    assert_allclose(fitted.weights_, plain.weights_, atol=1e-6)

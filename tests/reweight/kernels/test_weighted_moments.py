@@ -50,6 +50,8 @@ def test_denominators_follow_the_estimand(rng):
 def test_columns_that_do_not_vary_get_the_scale_one():
     assert_allclose(nonzero_scale(np.array([0.0, 3.0])), [1.0, 3.0])
     assert_allclose(nonzero_scale(np.array([0.0, 0.0])), [1.0, 1.0])
+    assert_allclose(nonzero_scale(np.array([1e-9, 1e9])), [1e-9, 1e9])
+    assert_allclose(nonzero_scale(np.array([1e-17, 1e-17]), np.array([0.25, 0.0])), [1.0, 1e-17])
 
 
 @pytest.mark.parametrize("value", [0.1, 3.7, 1e6, -1.7e9])
