@@ -4,8 +4,8 @@
 
 The effect is the difference between two worlds, each with one arm only. Printed beside each figure
 is the one it is to reproduce, from an independent prototype with 100 replications, and the
-Monte-Carlo error of ours. Spreads have heavy tails: in some 2 % of the weighted and 4 % of the split
-experiments the treatment's loop settles in another, worse equilibrium, with an estimate near -1.
+Monte-Carlo error of ours. Spreads have heavy tails: in some 2 % of the weighted and 4 % of the
+split experiments the loop of the treatment settles in a worse equilibrium (estimates near -1).
 Written to benchmarks/results/training_loop.txt.
 """
 
