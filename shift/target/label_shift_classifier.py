@@ -18,6 +18,9 @@ from shift.target.mlls import MLLS
 
 Array = NDArray[np.float64]
 
+# Class weight below which a classifier might not learn of the class at all.
+LEAST_WEIGHT = 1e-3
+
 
 class LabelShiftClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     """Fit a classifier, find how class priors have moved, and answer for the target.
@@ -44,6 +47,9 @@ class LabelShiftClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
           helps one that is too simple to fit both populations.
         - "both": fit anew with weights, then calibrate it on the weighted rows
           and adapt it to what shift is left. Weights are not counted twice.
+
+        A class that seems absent from the target keeps a thousandth of its
+        weight when the classifier is fitted anew, so that it is still known.
     cv : int, splitter or iterable, default=5
         Folds of the cross-fitting.
     random_state : int, RandomState instance or None, default=None
@@ -197,11 +203,16 @@ class LabelShiftClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         if self.strategy == "adapt":
             self.adapter_ = self.weighter_
             return self
-        weights = self.weights_
+        weights = self._training_weights(given)
         self.estimator_ = weighted_fit(clone(self.estimator), X, y, weights, owner=name)
         if self.strategy == "both":
             self.adapter_ = self._fit_weighter(X, y, X_target, weights)
         return self
+
+    def _training_weights(self, given: Array | None) -> Array:
+        """Weights to fit with; a class that seems absent from the target remains known."""
+        floor = LEAST_WEIGHT if given is None else LEAST_WEIGHT * given / given.mean()
+        return np.maximum(self.weights_, floor)
 
     def _fit_weighter(self, X: Any, y: NDArray, X_target: Any, weights: Array | None) -> Any:
         """The weighter, fitted to what models that have not seen a row say about it."""

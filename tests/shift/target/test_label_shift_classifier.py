@@ -72,6 +72,29 @@ def test_both_does_not_count_the_weights_twice(data):
     assert_allclose(fitted.adapter_.target_prior_, fitted.weighter_.target_prior_, atol=0.02)
 
 
+@pytest.mark.parametrize("strategy", ["reweight", "both"])
+def test_a_class_that_the_target_lacks_stays_known(strategy, data):
+    two = data.y_target < 2
+    meta = model(strategy=strategy, weighter=RLLS())
+    fitted = meta.fit(
+        data.X, data.y, X_target=data.X_target[two], sample_weight=0.5 + data.X[:, 0] ** 2
+    )
+    assert fitted.weighter_.target_prior_[2] < 0.03
+    assert list(fitted.classes_) == [0, 1, 2]
+    P = fitted.predict_proba(data.X)
+    assert np.isfinite(P).all()
+    assert fitted.weights_[data.y == 2].max() < 0.5
+
+
+def test_a_target_of_one_class_is_adapted_to(data):
+    meta = LabelShiftClassifier(GaussianNB(), MLLS(calibration=None), strategy="both")
+    one = data.X_target[data.y_target == 2] + [0.0, 3.0]
+    fitted = meta.fit(data.X, data.y, X_target=one)
+    assert fitted.weights_[data.y == 1].max() < 1e-6
+    assert list(fitted.classes_) == [0, 1, 2]
+    assert_allclose(fitted.predict_proba(one).mean(axis=0), [0, 0, 1], atol=0.01)
+
+
 def test_sample_weight_reaches_every_part(data):
     s = np.where(data.y == 0, 0.3, 1.0)
     fitted = model().fit(data.X, data.y, X_target=data.X_target, sample_weight=s)
