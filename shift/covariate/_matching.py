@@ -27,8 +27,8 @@ EXACT_PAIR = 800
 CERTIFY_ROWS = 20_000
 # Source rows from which so many weights match the landmarks that the most even ones are sought.
 MOST_EVEN_ROWS = 20_000
-# How nearly the most even weights need be that: their match is certified by itself.
-EVENNESS = 1e-2
+# How nearly the weights are the most even ones; their match is certified whatever it is.
+EVENNESS = 1e-4
 # A first solution is allowed this much more than the tolerance: the solver tends to stay below.
 LOOSE = 100.0
 
