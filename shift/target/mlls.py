@@ -76,7 +76,8 @@ class MLLS(LabelShiftWeighter):
         the target rows, and what calibration and source priors, estimated from
         the held-out rows, add to it.
     target_prior_covariance_ : ndarray of shape (n_classes, n_classes)
-        That of the target priors. Classes estimated at zero have zero here.
+        That of the target priors. Classes estimated at zero have zero here, and
+        an interval of no width: normal intervals fail at the edge.
     stderr_ : ndarray of shape (n_classes,)
         Standard errors of the class weights.
     scale_ : ndarray of shape (n_classes,)
@@ -168,7 +169,8 @@ class MLLS(LabelShiftWeighter):
         if self.prior == "probs":
             self.source_prior_ = share @ self._calibrate(P)
             self.source_prior_ = self.source_prior_ / self.source_prior_.sum()
-        ratios = self._calibrate(P_target) / self.source_prior_
+        ratios = self._calibrate(P_target)
+        ratios /= self.source_prior_
         self.solver_result_ = self._maximise(ratios)
         self.optimality_gap_ = self.solver_result_.optimality_gap
         self.n_iter_ = self.solver_result_.n_iter

@@ -1,15 +1,22 @@
 """Facts about classifiers for shifted class priors."""
 
 import pickle
+import warnings
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
+from sklearn.datasets import load_digits
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
-from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_validate
+from sklearn.model_selection import (
+    GridSearchCV,
+    cross_val_predict,
+    cross_validate,
+    train_test_split,
+)
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -179,3 +186,29 @@ def test_what_cannot_work_is_refused_before_any_fit(data):
         model(strategy="none").fit(data.X, data.y)
     with pytest.raises(ValueError, match="weighter"):
         LabelShiftClassifier(GaussianNB(), weighter=GaussianNB()).fit(data.X, data.y)
+
+
+def test_calibrated_likelihood_wins_on_digits_under_dirichlet_shift():
+    """Mean squared errors over 99 targets: 0.014, and 0.04 to 0.09 for the equations."""
+    X, y = load_digits(return_X_y=True)
+    X, X_pool, y, y_pool = train_test_split(X, y, test_size=0.5, stratify=y, random_state=0)
+    frozen = LogisticRegression(C=0.01, max_iter=2000).fit(X[:400] / 16, y[:400])
+    P, labels = frozen.predict_proba(X[400:] / 16), y[400:]
+    prior = np.bincount(labels) / len(labels)
+    rng = np.random.default_rng(0)
+    methods = {"mlls": MLLS(), "rlls": RLLS(), "soft": BBSE(), "hard": BBSE(soft=False)}
+    errors = {name: [] for name in methods}
+    for concentration in np.repeat([0.1, 1.0, 10.0], 33):
+        shifted = rng.dirichlet(np.full(10, concentration))
+        share = shifted[y_pool] / np.bincount(y_pool)[y_pool]
+        rows = rng.choice(len(y_pool), 500, p=share / share.sum())
+        truth = np.bincount(y_pool[rows], minlength=10) / 500 / prior
+        P_target = frozen.predict_proba(X_pool[rows] / 16)
+        for name, method in methods.items():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", WeightWarning)
+                found = method.fit(P, labels, X_target=P_target).class_weights_
+            errors[name].append(prior @ (found - truth) ** 2)
+    for name in ("rlls", "soft", "hard"):
+        paired = np.array(errors[name]) - errors["mlls"]
+        assert paired.mean() > 2 * paired.std() / np.sqrt(len(paired))
