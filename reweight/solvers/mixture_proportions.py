@@ -71,9 +71,8 @@ def mixture_proportions(
     >>> mixture_proportions([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]).x
     array([0.75, 0.25])
     """
-    A, w = _check(A, weights)
+    A, w, scale = _check(A, weights)
     # The mixture does not change when rows are scaled; then no row under- or overflows.
-    scale = A.max(axis=1)
     shift = float(w @ np.log(scale))
     A = A / scale[:, None]
     q = np.full(A.shape[1], 1.0 / A.shape[1])
@@ -108,13 +107,13 @@ def mixture_proportions(
 
 def _check(
     A: ArrayLike, weights: ArrayLike | None
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Observations of positive weight, and their weights summing to one."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Observations of positive weight, their weights summing to one, and their row maxima."""
     A = np.asarray(A, dtype=np.float64)
     if A.ndim != 2 or 0 in A.shape:
         raise ValueError(f"mixture_proportions: A has shape {A.shape}; pass observations by rows")
-    bad = ~(np.isfinite(A) & (A >= 0))
-    if bad.any():
+    if not (A.min() >= 0 and np.isfinite(A.max())):
+        bad = ~(np.isfinite(A) & (A >= 0))
         raise ValueError(
             f"mixture_proportions: A has {int(bad.sum())} entries that are negative or not "
             "finite; pass densities or probabilities"
@@ -126,14 +125,32 @@ def _check(
             "are not all zero"
         )
     kept = w > 0
-    A, w = A[kept], w[kept] / w[kept].sum()
-    impossible = ~A.any(axis=1)
+    if not kept.all():
+        A, w = A[kept], w[kept]
+    w = w / w.sum()
+    scale = _row_maxima(A)
+    impossible = scale == 0
     if impossible.any():
         raise ValueError(
             f"mixture_proportions: {int(impossible.sum())} observations have density zero under "
             "every component, so no mixture explains them; drop them or widen the components"
         )
-    return A, w
+    return A, w, scale
+
+
+def _row_maxima(A: NDArray) -> NDArray[np.float64]:
+    """Largest entry of each row; of few columns, several times faster than by rows."""
+    highest = np.empty(len(A))
+    for rows in row_slices(len(A)):
+        block = A[rows]
+        if block.shape[1] > 64:
+            highest[rows] = block.max(axis=1)
+            continue
+        part = block[:, 0].copy()
+        for column in block.T[1:]:
+            np.maximum(part, column, out=part)
+        highest[rows] = part
+    return highest
 
 
 def _check_start(x0: ArrayLike, k: int) -> NDArray[np.float64]:
