@@ -128,7 +128,7 @@ def check_groups(groups: ArrayLike | None, n_samples: int) -> tuple[NDArray, NDA
     Raises
     ------
     ValueError
-        If `groups` does not have one label per row.
+        If `groups` does not have one label per row, or a label is missing.
     """
     if groups is None:
         return np.zeros(1, dtype=int), np.zeros(n_samples, dtype=np.intp)
@@ -137,6 +137,12 @@ def check_groups(groups: ArrayLike | None, n_samples: int) -> tuple[NDArray, NDA
         raise ValueError(
             f"groups has shape {groups.shape} but there are {n_samples} rows; "
             "pass one label per row"
+        )
+    missing = np.array([value is None or value != value for value in groups.tolist()])
+    if missing.any():
+        raise ValueError(
+            f"groups contains {int(missing.sum())} missing entries; give those rows a group of "
+            "their own, or drop them"
         )
     labels, codes = np.unique(groups, return_inverse=True)
     return labels, codes

@@ -284,10 +284,13 @@ class StableBalancing(DualBalancer):
     ) -> float:
         """Mean absolute standardised difference over resamples of an arm and columns."""
         draws = resample_weights(len(C), self.n_resamples, kind="multinomial", random_state=seed)
-        total, weighted = 0.0, weights[:, None] * C
+        weighted, imbalances = weights[:, None] * C, []
         for counts in draws:
-            total += np.abs(counts @ weighted / (counts @ weights)).mean()
-        return total / self.n_resamples
+            total = counts @ weights
+            # A resample without any row of positive weight has no weighted mean.
+            if total != 0:
+                imbalances.append(np.abs(counts @ weighted / total).mean())
+        return float(np.mean(imbalances))
 
     def estimating_equations(self) -> EstimatingEquations:
         """Estimating equations of the weights, for standard errors.

@@ -717,3 +717,16 @@ def test_powers_of_large_numbers_leave_the_unit_of_other_columns_alone(study):
     assert plain.max_imbalance_ == pytest.approx(0.05)
     assert fitted.max_imbalance_ == pytest.approx(0.05)
     assert_allclose(fitted.weights_, plain.weights_, atol=1e-6)
+
+
+def test_automatic_tolerance_serves_weights_of_very_few_rows():
+    rng = np.random.default_rng(1)
+    X = np.r_[rng.normal(size=(60, 1)), [[3.0]], rng.normal(2.8, 0.3, size=(12, 1))]
+    treatment = np.r_[np.zeros(61), np.ones(12)]
+    balancer = StableBalancing("ATT", max_smd="auto", random_state=0)
+    with pytest.warns(WeightWarning, match="effective sample size"):
+        balancer.fit(X, treatment)
+    assert np.count_nonzero(balancer.weights_[:61]) <= 3
+    scores = balancer.max_smd_scores_
+    assert np.isfinite(list(scores.values())).all()
+    assert balancer.max_smd_ == min(scores, key=scores.get)
