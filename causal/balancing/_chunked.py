@@ -30,9 +30,20 @@ class _Prepared:
 
 
 def _unpack(estimator: Any, item: Any) -> _Prepared:
+    owner = type(estimator).__name__
+    if not isinstance(item, tuple | list) or len(item) not in (2, 3):
+        raise ValueError(
+            f"{owner}: a chunk is a {type(item).__name__}; every chunk must be (X, treatment) or "
+            "(X, treatment, sample_weight)"
+        )
     X, labels, *rest = item
-    X = validate_features(estimator, X, reset=not hasattr(estimator, "n_features_in_"))
+    # Partitioned data have empty partitions.
+    X = validate_features(
+        estimator, X, reset=not hasattr(estimator, "n_features_in_"), ensure_min_samples=0
+    )
     labels = check_treatment_labels(labels, X)
+    if len(X) == 0:
+        return _Prepared(X, labels, np.zeros(0))
     return _Prepared(X, labels, check_sample_weight(rest[0] if rest else None, X, allow_zero=True))
 
 
@@ -243,10 +254,12 @@ def take_census(estimator: Any, chunks: Any, n_jobs: int | None) -> Census:
                 f"{type(estimator).__name__}: chunks disagree about the columns; every chunk "
                 "needs the same columns in the same order"
             )
-        labels.append(found)
+        if n_rows:
+            sample = row
+            labels.append(found)
         counts.append(n_rows)
         total, weight = total + column_sums, weight + s
-    if sample is None:
+    if not labels:
         raise ValueError(f"{type(estimator).__name__}: chunks holds no rows; pass at least one")
     classes = np.unique(np.concatenate(labels))
     if classes.size != 2:

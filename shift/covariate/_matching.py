@@ -22,7 +22,7 @@ from shift.covariate._matching_problem import (
 
 # The size of a problem up to which the kernel matrix is factorised again and again.
 EXACT_ONE_SIDED = 2000
-EXACT_PAIR = 800
+EXACT_PAIR = 400
 # Rows up to which one pass over the whole kernel is cheap beside the solution.
 CERTIFY_ROWS = 20_000
 # Source rows from which so many weights match the landmarks that the most even ones are sought.

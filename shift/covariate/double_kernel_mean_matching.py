@@ -67,7 +67,7 @@ class DoubleKernelMeanMatching(MatchingWeighter):
         a thousand rows or two. "landmarks" approximates the kernel from
         `n_components` rows and scales to 1e5 rows and more. "gradient" is a
         projected gradient method on the whole matrix, "cvxpy" the slow plain
-        formulation. "auto" is "exact" up to 800 rows in all (2000 weighted
+        formulation. "auto" is "exact" up to 400 rows in all (2000 weighted
         rows for D = 1 and D = inf), then "landmarks".
     n_components : int, default=400
         Number of landmarks.

@@ -20,6 +20,7 @@ from causal import (
     CBPS,
     EntropyBalancing,
     InverseProbabilityTilting,
+    KernelBalancing,
     PropensityWeighting,
     StableBalancing,
     load_lalonde,
@@ -306,6 +307,20 @@ def test_chunks_give_the_weights_of_the_rows_in_memory(study, cls, estimand):
     )
 
 
+def test_empty_chunks_are_passed_over(study):
+    X, treatment, _ = study
+    empty = (X[:0], treatment[:0])
+    chunks = [empty, (X[:100], treatment[:100]), empty, (X[100:], treatment[100:])]
+    whole = EntropyBalancing().fit(X, treatment)
+    assert_allclose(EntropyBalancing().fit_chunks(chunks).weights_, whole.weights_, atol=1e-10)
+    kernel = KernelBalancing(n_components=20, random_state=0)
+    assert_allclose(
+        clone(kernel).fit_chunks(chunks).weights_,
+        kernel.fit(X, treatment).weights_,
+        atol=1e-7,
+    )
+
+
 def test_chunks_keep_feature_names_and_may_leave_weights_out(lalonde):
     X, treatment = lalonde.data, np.asarray(lalonde.treatment)
     pieces = [(X.iloc[i : i + 200], treatment[i : i + 200]) for i in range(0, len(X), 200)]
@@ -325,6 +340,8 @@ def test_chunks_keep_feature_names_and_may_leave_weights_out(lalonde):
         ),
         ([(np.ones((3, 2)), [0, 0, 0])], "exactly two values"),
         ([(np.array([[np.nan]]), [0])], "NaN"),
+        ([(np.ones((0, 2)), [])], "holds no rows"),
+        ([np.ones((4, 2))], r"a chunk is a ndarray.*\(X, treatment"),
     ],
 )
 def test_bad_chunks_are_refused(chunks, message):
