@@ -37,6 +37,7 @@ from shift import (
     ULSIF,
     ClassifierDensityRatio,
     DoubleKernelMeanMatching,
+    DoubleWeightingClassifier,
     KernelMeanMatching,
     covariate_shift_test,
     domain_score_histogram,
@@ -213,6 +214,22 @@ pd.Series(
 
 # %%
 double.predict_target_weights([[0.5, 0.0], [1.0, 0.0], [1.9, 0.0]]).round(2)
+
+# %% [markdown]
+# A classifier can use both weights at once. `DoubleWeightingClassifier` chooses how far to trust the
+# source (`D_`) by the error it expects in the worst case, and its probabilities fade where its
+# target weights say that the source has nothing to tell.
+
+# %%
+classes = make_covariate_shift(80, 80, design="planar", random_state=0)
+robust = DoubleWeightingClassifier(loss="log").fit(classes.X, classes.y, X_target=classes.X_target)
+pd.Series(
+    {
+        "chosen D": robust.D_,
+        "expected worst-case loss": robust.minimax_risk_,
+        "share of target labels right": robust.score(classes.X_target, classes.y_target),
+    }
+).round(3)
 
 # %% [markdown]
 # ## In short

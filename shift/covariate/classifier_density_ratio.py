@@ -16,6 +16,8 @@ from reweight.weighted_fit import weighted_fit
 from reweight.weighters import last_step
 from shift._target_rows import RatioWeighter
 
+# Mean ratio over the source rows below which most of the target is out of reach.
+LITTLE_COVER = 0.2
 CLIPPED_SHARE = 0.05
 
 
@@ -131,7 +133,7 @@ class ClassifierDensityRatio(RatioWeighter):
         self.estimator_ = weighted_fit(clone(estimator), rows, is_target, weight, owner=owner)
         self._log_prior = np.log(n / t) - _class_weight_log_odds(estimator, n, t)
         if self.cv is None:
-            return self._cap(self._from_log_odds(_log_odds_of(self.estimator_, X)), warn=True)
+            return self._checked(_log_odds_of(self.estimator_, X), share)
         with np.errstate(divide="ignore"):
             crossed = cross_fit(
                 estimator,
@@ -149,8 +151,19 @@ class ClassifierDensityRatio(RatioWeighter):
                 f"{owner}: cv leaves {missing} source rows out of every test fold, so they get no "
                 "weight; pass a cv whose test folds cover all rows"
             )
-        log_odds = _log_odds(np.asarray(crossed.predictions)[:n])
-        return self._cap(self._from_log_odds(log_odds), warn=True)
+        return self._checked(_log_odds(np.asarray(crossed.predictions)[:n]), share)
+
+    def _checked(self, log_odds: NDArray, share: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Ratios at the source rows, whose mean is one where the source covers the target."""
+        ratio = self._from_log_odds(log_odds)
+        covered = float(share @ ratio)
+        if covered < LITTLE_COVER:
+            warn_weights(
+                f"{type(self).__name__}: the density ratio has mean {covered:.2g} over the source "
+                "rows where it should be 1; most of the target lies where there are no source "
+                "rows, and weights speak for the rest only; look at domain_score_histogram"
+            )
+        return self._cap(ratio, warn=True)
 
     def _fit_no_shift(self, X: Any) -> None:
         self.estimator_ = None

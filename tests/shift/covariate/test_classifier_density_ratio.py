@@ -1,5 +1,7 @@
 """Facts about the density ratio by classification."""
 
+import warnings
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -219,3 +221,12 @@ def test_exponent_is_tuned_by_importance_weighted_validation():
     plain = LinearRegression().fit(data.X[train], data.y[train])
     expected = plain.score(data.X[test], data.y[test], weighter.predict_weights(data.X[test]))
     assert_allclose(search.cv_results_["split0_test_score"][0], expected, rtol=1e-10)
+
+
+def test_a_target_out_of_reach_is_said(rng):
+    X, apart = rng.standard_normal((200, 2)), rng.standard_normal((200, 2)) + 6
+    with pytest.warns(WeightWarning, match="most of the target lies where there are no source"):
+        ClassifierDensityRatio().fit(X, X_target=apart)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ClassifierDensityRatio().fit(X, X_target=X + 0.5)
