@@ -3,7 +3,8 @@
     python benchmarks/interval_coverage.py [--replications 1000] [--jobs 2]
 
 Writes benchmarks/interval_coverage.csv: one row per method and estimand with the truth, bias, the
-spread of the estimates, the mean standard error, and the coverage of 95 % intervals with its own error.
+spread of the estimates, the mean standard error, and the coverage of 95 % intervals with its own
+error.
 """
 
 import argparse

@@ -455,7 +455,9 @@ def test_clone_forgets_and_pickle_remembers(case):
     assert_array_equal(copy.ess_, weighter.ess_)
     if hasattr(weighter, "predict_weights"):
         arguments = case.problem["X"], case.problem["y"]
-        assert_array_equal(copy.predict_weights(*arguments), weighter.predict_weights(*arguments))
+        # Pickling may turn the memory layout of a matrix, and with it the last bits of a product.
+        expected = weighter.predict_weights(*arguments)
+        assert_allclose(copy.predict_weights(*arguments), expected, rtol=1e-10)
 
 
 def test_what_fit_stores_is_documented(case):
