@@ -2,12 +2,13 @@
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from reweight.normalization import effective_sample_size
-from reweight.validation import warn_weights
+from reweight.validation import check_groups, warn_weights
 
 MINIMUM_ESS_SHARE = 0.1
 
@@ -72,9 +73,9 @@ class Weighter(BaseEstimator):
         """Store weights that are already on the mean-one scale; warn if few rows carry them."""
         self.weights_ = weights
         self._weight_groups = groups
-        ess = effective_sample_size(weights, groups)
-        counts = effective_sample_size(weights * 0 + 1.0, groups)
-        share = float((ess / counts).min() if groups is not None else ess / counts)
+        _, codes = check_groups(groups, len(weights))
+        ess = np.atleast_1d(effective_sample_size(weights, groups))
+        share = float((ess / np.bincount(codes)).min())
         if share < MINIMUM_ESS_SHARE:
             warn_weights(
                 f"{type(self).__name__}: the weights leave an effective sample size of "

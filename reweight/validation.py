@@ -138,14 +138,37 @@ def check_groups(groups: ArrayLike | None, n_samples: int) -> tuple[NDArray, NDA
             f"groups has shape {groups.shape} but there are {n_samples} rows; "
             "pass one label per row"
         )
-    missing = np.array([value is None or value != value for value in groups.tolist()])
-    if missing.any():
-        raise ValueError(
-            f"groups contains {int(missing.sum())} missing entries; give those rows a group of "
-            "their own, or drop them"
-        )
-    labels, codes = np.unique(groups, return_inverse=True)
-    return labels, codes
+    if groups.dtype.kind not in "biu":
+        missing = np.array([value is None or value != value for value in groups.tolist()])
+        if missing.any():
+            raise ValueError(
+                f"groups contains {int(missing.sum())} missing entries; give those rows a group "
+                "of their own, or drop them"
+            )
+    return label_codes(groups)
+
+
+def label_codes(labels: NDArray) -> tuple[NDArray, NDArray[np.intp]]:
+    """Sorted distinct labels and the code of each row, without a sort of small integers.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n_samples,)
+        Labels.
+
+    Returns
+    -------
+    distinct : ndarray of shape (n_labels,)
+    codes : ndarray of shape (n_samples,)
+    """
+    if labels.dtype.kind in "iu" and labels.size:
+        lowest, highest = int(labels.min()), int(labels.max())
+        if highest - lowest <= labels.size and max(-lowest, highest) < 2**62:
+            shifted = labels.astype(np.intp) - lowest
+            seen = np.bincount(shifted) > 0
+            distinct = (np.flatnonzero(seen) + lowest).astype(labels.dtype)
+            return distinct, (np.cumsum(seen) - 1)[shifted]
+    return np.unique(labels, return_inverse=True)
 
 
 def _non_numeric_columns(X: Any) -> list[str]:
@@ -307,7 +330,7 @@ def check_treatment(
         fewer than two rows.
     """
     treatment = check_treatment_labels(treatment, X, name=name)
-    classes, codes = np.unique(treatment, return_inverse=True)
+    classes, codes = label_codes(treatment)
     if classes.size == 1:
         raise ValueError(
             f"{name} must have exactly two values, got one class, {classes[0]}; pass rows of "

@@ -14,6 +14,7 @@ from causal.balancing._dual import (
     relative_weights,
     solve_arm,
 )
+from reweight.kernels.chunks import row_slices
 
 
 class DualBalancer(BalancingWeighter):
@@ -43,7 +44,12 @@ class DualBalancer(BalancingWeighter):
         (arm,) = arms.moving_arms
         s, rows = arms.sample_weight, arms.rows(arm)
         dual = self._fits[arm][0]
-        odds = np.log(s[~rows].sum() / s[rows].sum()) + dual[0] + self._target.rows(A) @ dual[1:]
+        odds = np.log(s[~rows].sum() / s[rows].sum()) + dual[0]
+        theta = dual[1:] / self._target.scale
+        # Centred a chunk at a time, so that no copy of the data is made.
+        odds = odds + np.concatenate(
+            [(A[part] - self._target.mean) @ theta for part in row_slices(len(A))]
+        )
         return expit(odds if arm == 0 else -odds)
 
     def _solve(self, C, base, n_rows, divergence, max_smd, n_jobs=None) -> DualFit:
