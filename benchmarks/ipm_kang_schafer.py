@@ -71,10 +71,11 @@ DESIGNS = {
             "mmd, auto": NONE,
             "sobolev": NONE,
             "wasserstein": NONE,
-            "sipm": NONE,
             "mmd, linear model": NONE,
         },
     ),
+    # The search over half-spaces takes seconds a draw.
+    "nonlinear, half-spaces": (200, {"design": "nonlinear"}, 40, {"sipm": NONE}),
     "nonlinear, overlap 2": (
         200,
         {"design": "nonlinear", "propensity_scale": 2.0},
