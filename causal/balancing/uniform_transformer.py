@@ -48,12 +48,12 @@ class UniformTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     Attributes
     ----------
-    n_bins_ : ndarray of int of shape (n_features_in_,)
+    n_bins_ : ndarray of int of shape (n_features,)
         Bins of each column (in the joint map, within each bin of those before).
         A constant column has one.
     n_reference_ : int
         Number of reference rows.
-    data_min_, data_max_ : ndarray of shape (n_features_in_,)
+    data_min_, data_max_ : ndarray of shape (n_features,)
         Range of each column over the reference rows and `X`.
     n_features_in_ : int
         Number of columns.

@@ -44,8 +44,7 @@ class DoubleKernelMeanMatching(MatchingWeighter):
     D : float, default=4.0
         How far target weights may fall, from 1 (not at all) to infinity, where
         only they move. The mean of the target weights is at least 1/sqrt(D).
-    bandwidth : float, array-like of shape (n_features,) or {"knn50", "median", \
-            "scott", "silverman"}, default="knn50"
+    bandwidth : float, array-like or {"knn50", "median", "scott", "silverman"}, default="knn50"
         Length of the kernel in units of X, or the rule that finds it on source
         and target together. "knn50" is the mean distance to the 50th nearest
         row, the row itself counted. Scale the columns first.

@@ -32,8 +32,7 @@ class KLIEP(KernelRatioWeighter):
 
     Parameters
     ----------
-    bandwidth : float, array-like of shape (n_features,) or {"cv", "median", \
-            "knn50", "scott", "silverman"}, default="cv"
+    bandwidth : float, array-like or {"cv", "median", "knn50", "scott", "silverman"}, default="cv"
         Length of the Gaussians in units of X. "cv" chooses from
         `bandwidth_grid` by the likelihood of held-out target rows, a rule
         finds it on source and target together.

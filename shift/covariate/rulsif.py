@@ -33,8 +33,7 @@ class RuLSIF(KernelRatioWeighter):
     ----------
     mixing : float, default=0.1
         Share m of the target in the denominator, in [0, 1).
-    bandwidth : float, array-like of shape (n_features,) or {"cv", "median", \
-            "knn50", "scott", "silverman"}, default="cv"
+    bandwidth : float, array-like or {"cv", "median", "knn50", "scott", "silverman"}, default="cv"
         Length of the Gaussians in units of X. "cv" chooses from
         `bandwidth_grid`, a rule finds it on source and target together.
     alpha : float or "cv", default="cv"

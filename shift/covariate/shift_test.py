@@ -102,8 +102,7 @@ def covariate_shift_test(
         kernel, or the area under the ROC curve of a classifier on rows that it
         has not seen, which finds differences that a kernel drowns in the noise
         of many columns.
-    bandwidth : float, array-like of shape (n_features,) or {"median", "knn50", \
-            "scott", "silverman"}, default="median"
+    bandwidth : float, array-like or {"median", "knn50", "scott", "silverman"}, default="median"
         Length of the kernel.
     estimator : classifier, default=None
         Classifier with `predict_proba`; None is histogram gradient boosting.

@@ -18,8 +18,7 @@ class ULSIF(RuLSIF):
 
     Parameters
     ----------
-    bandwidth : float, array-like of shape (n_features,) or {"cv", "median", \
-            "knn50", "scott", "silverman"}, default="cv"
+    bandwidth : float, array-like or {"cv", "median", "knn50", "scott", "silverman"}, default="cv"
         Length of the Gaussians in units of X. "cv" chooses from
         `bandwidth_grid`, a rule finds it on source and target together.
     alpha : float or "cv", default="cv"

@@ -61,8 +61,7 @@ class ReTaSA(FittedReTaSA):
         `alpha_grid` that gives held-out features nearly the best density ratio;
         it helps where the target is as wide as the source, and costs up to a
         quarter of the accuracy elsewhere.
-    bandwidth_x : float, array-like of shape (n_features,) or {"scott", "silverman"}, \
-            default="scott"
+    bandwidth_x : float, array-like or {"scott", "silverman"}, default="scott"
         Length of the kernel of the features, one for each, in both samples.
     bandwidth_y : float or {"scott", "silverman"}, default="scott"
         Length of the kernel of the outcome.

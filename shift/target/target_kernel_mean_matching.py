@@ -45,8 +45,7 @@ class TargetKernelMeanMatching(TargetShiftWeighter):
 
     Parameters
     ----------
-    bandwidth_x : float, array-like of shape (n_features,) or {"median", "scott", \
-            "silverman", "knn50"}, default="median"
+    bandwidth_x : float, array-like or {"median", "scott", "silverman", "knn50"}, default="median"
         Length of the kernel of the features; rules look at both samples.
     bandwidth_y : float or {"median", "scott", "silverman", "knn50"}, default="median"
         Length of the kernel of the outcome.
