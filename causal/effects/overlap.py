@@ -270,7 +270,9 @@ def _check_propensity(propensity: ArrayLike) -> Array:
 def _distribution(e: Array, s: Array) -> dict[str, float]:
     """Row count, quantiles and tail shares of one arm."""
     levels = list(QUANTILES.values())
-    values = np.quantile(e, levels, weights=s, method="inverted_cdf")
+    # The lowest quantile must not be that of a row without weight, as it is in older numpy.
+    used = s > 0
+    values = np.quantile(e[used], levels, weights=s[used], method="inverted_cdf")
     tails = {
         f"outside [{low:g}, {1 - low:g}]": np.average((e < low) | (e > 1 - low), weights=s)
         for low in MARGINS
