@@ -93,8 +93,7 @@ def test_weighting_has_the_bias_of_splitting_and_the_spread_of_pooling():
     table = study.study(200, n_jobs=2)
     assert abs(table.loc["weighted", "bias"]) < 0.05, table
     assert table.loc["pooling", "bias"] > 0.07, table
-    # 0.79 is the 5 % quantile of the ratio of two equal variances from 200 experiments each.
-    assert (table.loc["weighted", "sd"] / table.loc["splitting", "sd"]) ** 2 < 0.79, table
+    assert table.loc["weighted", "sd"] / table.loc["splitting", "sd"] < 0.7, table
     # Without a difference between the arms there is none to be found, by any method.
     for method in study.METHODS:
         mean, sd = table.loc[method, ["A/A mean", "A/A sd"]]
