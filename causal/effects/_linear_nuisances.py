@@ -4,9 +4,11 @@ Ridge: with the centred sums of squares and products of each fold, what a model
 trained without a fold needs is a subtraction, so all folds and all outcomes
 cost one pass and a few Cholesky factors. Logistic: all models that leave a fold
 out start at one common solution and take Newton steps with the Hessian there;
-each step is two matrix products for all folds together.
+each step is two matrix products for all folds together. Rows are sorted by fold
+and handled in blocks that fit the cache, so that each pass reads them once.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +21,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
+from reweight.kernels.chunks import row_slices
 from reweight.kernels.weighted_gram import gram_by_fold
 from reweight.solvers.damped_newton import damped_newton
 from reweight.validation import warn_user
@@ -31,6 +34,10 @@ PENALISED_INTERCEPT = "liblinear"
 GRADIENT_TOL = 1e-9
 MAX_CHORD_STEPS = 25
 WARM_START_ROWS = 10_000
+BLOCK_ROWS = 4096
+# The mean gradient from which one Newton step of all models reaches about GRADIENT_TOL.
+CLOSE = 1e-6
+STEEP = 500.0
 SINGULAR = 1e-10
 TINY = 1e-14
 
@@ -108,7 +115,7 @@ def _is_plain_logistic(estimator: LogisticRegression) -> bool:
 
 @dataclass(frozen=True)
 class Design:
-    """Rows of linear nuisances: centred columns, then a column of ones.
+    """Rows of linear nuisances, sorted by fold: centred columns, then a column of ones.
 
     Parameters
     ----------
@@ -116,33 +123,69 @@ class Design:
         Columns less `center`, and ones.
     center : ndarray of shape (d,)
         Weighted means of the columns.
-    w : ndarray of shape (n,)
-        Sampling weights.
-    fold : ndarray of int of shape (n,)
-        Fold that tests each row.
+    w : ndarray of shape (n,) or None
+        Sampling weights; None counts each row once.
+    order : ndarray of int of shape (n,)
+        Which of the user's rows each row of `A` is.
+    ends : ndarray of int of shape (n_folds + 1,)
+        The rows of `A` that fold k tests are those from ends[k] to ends[k + 1].
     train : ndarray of bool of shape (n_models, n_folds)
         Folds that each model is trained on.
     """
 
     A: Array
     center: Array
-    w: Array
-    fold: Codes
+    w: Array | None
+    order: Codes
+    ends: Codes
     train: NDArray[np.bool_]
 
     @classmethod
     def of(cls, X: Array, w: Array | None, fold: Codes, train: NDArray[np.bool_]) -> "Design":
         """The design of some columns."""
-        w = np.ones(len(X)) if w is None else w
-        center = w @ X / w.sum()
+        center = X.mean(axis=0) if w is None else w @ X / w.sum()
+        n_folds = train.shape[1]
+        # Integers of 16 bits are sorted by their digits.
+        order = np.argsort(fold.astype(np.int16 if n_folds < 2**15 else np.intp), kind="stable")
+        ends = np.concatenate([[0], np.cumsum(np.bincount(fold, minlength=n_folds))])
         A = np.empty((len(X), X.shape[1] + 1))
-        np.subtract(X, center, out=A[:, :-1])
+        for rows in row_slices(len(X), BLOCK_ROWS):
+            np.subtract(X[order[rows]], center, out=A[rows, :-1])
         A[:, -1] = 1.0
-        return cls(A, center, w, fold, train)
+        return cls(A, center, None if w is None else w[order], order, ends, train)
 
-    def out_of_fold(self, coefficients: Array) -> Array:
-        """A @ coefficients of each model; coefficients of shape (d + 1, n_models)."""
-        return self.A @ coefficients
+    @property
+    def fold(self) -> Codes:
+        """Fold that tests each row of `A`."""
+        return np.repeat(np.arange(len(self.ends) - 1), np.diff(self.ends))
+
+    def total(self, values: Array | None = None) -> Array:
+        """Weighted sums of values of the sorted rows, or the weights, within folds."""
+        if values is None:
+            values = np.ones(len(self.A)) if self.w is None else self.w
+        elif self.w is not None:
+            values = values * (self.w if values.ndim == 1 else self.w[:, None])
+        parts = zip(self.ends[:-1], self.ends[1:], strict=True)
+        return np.stack([values[start:stop].sum(axis=0) for start, stop in parts])
+
+    def blocks(self) -> Iterator[tuple[int, slice]]:
+        """Parts of folds that fit the cache."""
+        for fold, (start, stop) in enumerate(zip(self.ends[:-1], self.ends[1:], strict=True)):
+            for rows in row_slices(stop - start, BLOCK_ROWS):
+                yield fold, slice(start + rows.start, min(start + rows.stop, stop))
+
+    def predict(self, coefficients: Array) -> Array:
+        """Linear predictors of all models for the user's rows, (n, n_models)."""
+        values = np.empty((len(self.A), coefficients.shape[1]))
+        values[self.order] = self.A @ coefficients
+        return values
+
+    def predict_own(self, coefficients: Array) -> Array:
+        """Linear predictors of the model with the number of the row's fold, (n,)."""
+        values = np.empty(len(self.A))
+        for fold, rows in self.blocks():
+            values[self.order[rows]] = self.A[rows] @ coefficients[:, fold]
+        return values
 
 
 @dataclass(frozen=True)
@@ -186,13 +229,17 @@ def ridge_by_fold(
         For the columns of the design, the intercept last.
     """
     n_arms = 1 if arm is None else 2
-    cell = design.fold * n_arms + (0 if arm is None else arm)
+    cell = design.fold * n_arms + (0 if arm is None else arm[design.order])
     n_folds = design.train.shape[1]
-    offset = design.w @ Y / design.w.sum()
+    Y = Y[design.order]
+    offset = design.total(Y).sum(axis=0) / design.total().sum()
     centred = Y - offset
-    gram, cross = gram_by_fold(design.A, centred, design.w, cell, n_folds=n_folds * n_arms)
+    gram, cross = gram_by_fold(
+        design.A, centred, design.w, cell, n_folds=n_folds * n_arms, chunk=BLOCK_ROWS
+    )
+    w = 1.0 if design.w is None else design.w
     squares = np.column_stack(
-        [np.bincount(cell, design.w * column**2, n_folds * n_arms) for column in centred.T]
+        [np.bincount(cell, w * column**2, n_folds * n_arms) for column in centred.T]
     )
     shape = (n_folds, n_arms)
     gram = gram.reshape(*shape, *gram.shape[1:])
@@ -301,14 +348,16 @@ def logistic_by_fold(design: Design, t: Array, spec: LinearSpec, *, owner: str) 
         For the columns of the design, the intercept last.
     """
     A = design.A if spec.fit_intercept else design.A[:, :-1] + design.center
-    penalty = np.stack([_penalty(design, spec, used) for used in design.train])
+    t = t[design.order]
+    penalty = _penalties(design, spec)
     if not spec.fit_intercept:
         penalty = penalty[:, :-1]
-    start = _common_start(A, design.w, t, penalty.mean(axis=0), spec)
+    start = _common_start(A, design.w, t, penalty.mean(axis=0))
     B = _chord_steps(A, design, t, penalty, start)
     for model in np.flatnonzero(~np.isfinite(B).all(axis=0)):
         rows = design.train[model][design.fold]
-        objective = _LogisticLoss(A[rows], t[rows], design.w[rows], penalty[model])
+        w = None if design.w is None else design.w[rows]
+        objective = _LogisticLoss(A[rows], t[rows], w, penalty[model])
         result = damped_newton(objective, start, tol=GRADIENT_TOL)
         if not result.converged:
             warn_user(
@@ -321,23 +370,24 @@ def logistic_by_fold(design: Design, t: Array, spec: LinearSpec, *, owner: str) 
     return B if spec.fit_intercept else np.vstack([B, design.center @ B])
 
 
-def _penalty(design: Design, spec: LinearSpec, used: NDArray[np.bool_]) -> Array:
-    """Penalty of each coefficient in a model, zero for the intercept."""
-    slopes = np.ones(design.A.shape[1] - 1)
+def _penalties(design: Design, spec: LinearSpec) -> Array:
+    """Penalty of each coefficient in every model, zero for the intercept; (n_models, d + 1)."""
+    slopes = np.ones((len(design.train), design.A.shape[1] - 1))
     if spec.standardize:
-        w = design.w * used[design.fold]
-        total = w.sum()
-        mean = w @ design.A[:, :-1] / total
-        slopes = np.einsum("i,ij,ij->j", w, design.A[:, :-1], design.A[:, :-1]) / total - mean**2
+        train = design.train.astype(np.float64)
+        total = (train @ design.total())[:, None]
+        mean = train @ design.total(design.A[:, :-1]) / total
+        slopes = train @ design.total(design.A[:, :-1] ** 2) / total - mean**2
         # A column that does not vary in the training part gets the slope zero.
         slopes = np.where(slopes <= 1e-20 * np.maximum(design.center**2, 1.0), 1e12, slopes)
-    return np.append(spec.alphas[0] * slopes, 0.0)
+    return np.column_stack([spec.alphas[0] * slopes, np.zeros(len(slopes))])
 
 
 class _LogisticLoss:
     """Mean logistic loss plus penalty, with its derivatives."""
 
-    def __init__(self, A: Array, t: Array, w: Array, penalty: Array) -> None:
+    def __init__(self, A: Array, t: Array, w: Array | None, penalty: Array) -> None:
+        w = np.ones(len(A)) if w is None else w
         self.A, self.t, self.total = A, t, w.sum()
         self.w, self.penalty = w / self.total, penalty / self.total
 
@@ -350,52 +400,101 @@ class _LogisticLoss:
         return float(value), gradient, root.T @ root + np.diag(self.penalty)
 
 
-def _common_start(A: Array, w: Array, t: Array, penalty: Array, spec: LinearSpec) -> Array:
-    """Solution on all rows, or on evenly spaced ones if there are many."""
-    step = max(1, len(A) // WARM_START_ROWS)
-    rows = slice(None, None, step)
-    if not w[rows].any():
-        rows = slice(None)
-    share = w[rows].sum() / w.sum()
-    objective = _LogisticLoss(A[rows], t[rows], w[rows], penalty * share)
+def _common_start(A: Array, w: Array | None, t: Array, penalty: Array) -> Array:
+    """Solution on evenly spaced rows of each fold, on all of them if there are few."""
+    rows = slice(None, None, max(1, len(A) // WARM_START_ROWS))
+    part, share = None, len(t[rows]) / len(t)
+    if w is not None:
+        if not w[rows].any():
+            rows = slice(None)
+        part, share = w[rows], w[rows].sum() / w.sum()
+    objective = _LogisticLoss(A[rows], t[rows], part, penalty * share)
     return damped_newton(objective, np.zeros(A.shape[1]), tol=1e-4, max_iter=30).x
+
+
+def _probabilities(eta: Array) -> Array:
+    """Inverse logit, in place, with the vectorised exponential that expit does not use."""
+    np.clip(eta, -STEEP, STEEP, out=eta)
+    np.negative(eta, out=eta)
+    np.exp(eta, out=eta)
+    eta += 1.0
+    return np.reciprocal(eta, out=eta)
+
+
+def _fold_sums(A: Array, design: Design, t: Array, beta: Array) -> tuple[Array, Array]:
+    """Gradient (K, d) and Hessian (K, d, d) of the losses of each fold at one point."""
+    K, d = design.train.shape[1], A.shape[1]
+    gradient, hessian = np.zeros((K, d)), np.zeros((K, d, d))
+    for fold, rows in design.blocks():
+        block = A[rows]
+        e = _probabilities(block @ beta)
+        residual, curvature = e - t[rows], e * (1 - e)
+        if design.w is not None:
+            residual *= design.w[rows]
+            curvature *= design.w[rows]
+        gradient[fold] += residual @ block
+        block = block * np.sqrt(curvature)[:, None]
+        hessian[fold] += block.T @ block
+    return gradient, hessian
+
+
+def _gradients(A: Array, design: Design, t: Array, B: Array, which: Codes) -> Array:
+    """Gradient of the training loss of some models, each at its own coefficients."""
+    gradient = np.zeros((A.shape[1], len(which)))
+    columns = [np.flatnonzero(design.train[which, k]) for k in range(design.train.shape[1])]
+    points = [B[:, which[used]] for used in columns]
+    for fold, rows in design.blocks():
+        if len(columns[fold]):
+            residual = _probabilities(A[rows] @ points[fold])
+            residual -= t[rows, None]
+            if design.w is not None:
+                residual *= design.w[rows, None]
+            gradient[:, columns[fold]] += A[rows].T @ residual
+    return gradient
 
 
 def _chord_steps(A: Array, design: Design, t: Array, penalty: Array, start: Array) -> Array:
     """Newton steps of all models with the Hessian at a common start; NaN where they fail."""
-    n_folds, n_models = design.train.shape[1], len(design.train)
-    e = expit(A @ start)
-    by_fold, _ = gram_by_fold(
-        A, np.empty((len(A), 0)), design.w * e * (1 - e), design.fold, n_folds=n_folds
-    )
     train = design.train.astype(np.float64)
-    totals = train @ np.bincount(design.fold, design.w, n_folds)
-    factors = []
-    for used, own in zip(train, penalty, strict=True):
-        try:
-            hessian = np.tensordot(used, by_fold, 1) + np.diag(own)
-            factors.append(cho_factor(hessian, lower=True, check_finite=False))
-        except np.linalg.LinAlgError:
-            factors.append(None)
-    B = np.repeat(start[:, None], n_models, axis=1)
-    share = design.w[:, None] * train.T[design.fold]
-    target = t[:, None]
+    totals = train @ design.total()
+    by_fold, curvature = _fold_sums(A, design, t, start)
+    common = by_fold.sum(axis=0) + penalty.mean(axis=0) * start
+    if np.abs(common).max() > CLOSE * totals.max():
+        factor = _factor(curvature.sum(axis=0) + np.diag(penalty.mean(axis=0)))
+        if factor is not None:
+            start = start - cho_solve(factor, common, check_finite=False)
+            by_fold, curvature = _fold_sums(A, design, t, start)
+    factors = [
+        _factor(np.tensordot(used, curvature, 1) + np.diag(own))
+        for used, own in zip(train, penalty, strict=True)
+    ]
+    B = np.repeat(start[:, None], len(train), axis=1)
     active = np.array([factor is not None for factor in factors])
-    size = np.full(n_models, np.inf)
-    done = np.zeros(n_models, dtype=bool)
+    size = np.full(len(train), np.inf)
+    done = np.zeros(len(train), dtype=bool)
+    gradient = (train @ by_fold).T
+    which = np.flatnonzero(active)
     for _ in range(MAX_CHORD_STEPS):
-        which = np.flatnonzero(active & ~done)
-        if not len(which):
-            break
-        residual = (expit(A @ B[:, which]) - target) * share[:, which]
-        gradient = A.T @ residual + penalty[which].T * B[:, which]
-        new_size = np.abs(gradient).max(axis=0) / totals[which]
+        slope = gradient[:, which] + penalty[which].T * B[:, which]
+        new_size = np.abs(slope).max(axis=0) / totals[which]
         # Steps with a fixed Hessian shrink the gradient by a factor; if not, it is too far off.
         active[which] &= new_size < 0.5 * size[which]
         done[which] = new_size < GRADIENT_TOL
         size[which] = new_size
         for j, model in enumerate(which):
             if active[model]:
-                B[:, model] -= cho_solve(factors[model], gradient[:, j], check_finite=False)
+                B[:, model] -= cho_solve(factors[model], slope[:, j], check_finite=False)
+        which = np.flatnonzero(active & ~done)
+        if not len(which):
+            break
+        gradient[:, which] = _gradients(A, design, t, B, which)
     B[:, ~done] = np.nan
     return B
+
+
+def _factor(hessian: Array) -> tuple[Array, bool] | None:
+    """Cholesky factor, None where there is none."""
+    try:
+        return cho_factor(hessian, lower=True, check_finite=False)
+    except np.linalg.LinAlgError:
+        return None

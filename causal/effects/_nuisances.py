@@ -6,6 +6,7 @@ where it is not one minus the propensity.
 """
 
 from dataclasses import dataclass
+from functools import cache
 from itertools import permutations
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse import issparse
 from sklearn.base import clone, is_classifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from causal.effects._default_models import StandardizedLogistic, StandardizedRidge
 from causal.effects._effect_data import EffectData
@@ -202,7 +203,7 @@ class _Repeat:
             return {}
         # Products of narrow blocks gain nothing from threads, and lose much on busy machines.
         threads = 1 if X.shape[1] < NARROW else None
-        with threadpool_limits(threads, user_api="blas"):
+        with _loaded_libraries().limit(limits=threads, user_api="blas"):
             return self._fit_linear(X, train, specs)
 
     def _fit_linear(
@@ -236,9 +237,8 @@ class _Repeat:
         predictions = {}
         for name, B in coefficients.items():
             logistic = specs[name].kind == "logistic"
-            values = design.out_of_fold(B)
-            if self.settings.cross_fitting == 2:
-                values = values[np.arange(len(values)), self.fold]
+            own = self.settings.cross_fitting == 2
+            values = design.predict_own(B) if own else design.predict(B)
             if logistic:
                 values = 1.0 / (1.0 + np.exp(-values.clip(-500.0, 500.0)))
             predictions[name] = values
@@ -367,6 +367,12 @@ def _clip(values: dict[str, Array], data: EffectData, settings: NuisanceSettings
             "or choose overlap weights"
         )
     return n_clipped
+
+
+@cache
+def _loaded_libraries() -> ThreadpoolController:
+    """Thread pools of the BLAS of numpy and scipy; to look for them takes as long as a fit."""
+    return ThreadpoolController()
 
 
 def dense_matrix(X: Any) -> Array | None:

@@ -58,13 +58,15 @@ def gram_by_fold(
     gram = np.zeros((K, A.shape[1], A.shape[1]))
     cross = np.zeros((K, A.shape[1], Y.shape[1]))
     for rows in row_slices(len(A), chunk):
-        code = folds[rows]
-        order = np.argsort(code, kind="stable")
-        ends = np.searchsorted(code[order], np.arange(K + 1))
-        block, response = A[rows][order], Y[rows][order]
-        if w is not None:
-            root = np.sqrt(w[rows][order])[:, None]
-            block, response = block * root, response * root
+        code, block, response = folds[rows], A[rows], Y[rows]
+        root = None if w is None else np.sqrt(w[rows])
+        if (code[1:] < code[:-1]).any():
+            order = np.argsort(code, kind="stable")
+            code, block, response = code[order], block[order], response[order]
+            root = None if root is None else root[order]
+        ends = np.searchsorted(code, np.arange(K + 1))
+        if root is not None:
+            block, response = block * root[:, None], response * root[:, None]
         for k in range(K):
             part = block[ends[k] : ends[k + 1]]
             gram[k] += part.T @ part
