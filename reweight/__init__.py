@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from reweight.base import Weighter
     from reweight.cross_fitting import cross_fit
+    from reweight.datasets.response_errors import make_response_errors
     from reweight.diagnostics.balance_table import balance_table
     from reweight.diagnostics.distances import domain_auc, energy_distance, mmd, weighted_ks
     from reweight.diagnostics.plots import (
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
         weight_histogram,
     )
     from reweight.diagnostics.weight_report import weight_report
+    from reweight.metrics.label_errors import error_residual_ratio
     from reweight.normalization import effective_sample_size, normalize_weights
     from reweight.resampling import resample_weights
     from reweight.reweighted import Reweighted
@@ -28,7 +30,9 @@ _PUBLIC = {
     "domain_auc": "reweight.diagnostics.distances",
     "effective_sample_size": "reweight.normalization",
     "energy_distance": "reweight.diagnostics.distances",
+    "error_residual_ratio": "reweight.metrics.label_errors",
     "love_plot": "reweight.diagnostics.plots",
+    "make_response_errors": "reweight.datasets.response_errors",
     "mirrored_propensity_histogram": "reweight.diagnostics.plots",
     "mmd": "reweight.diagnostics.distances",
     "normalize_weights": "reweight.normalization",
