@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     )
     from reweight.diagnostics.weight_report import weight_report
     from reweight.metrics.label_errors import error_residual_ratio
+    from reweight.metrics.uncertainty import uncertainty_report
     from reweight.normalization import effective_sample_size, normalize_weights
     from reweight.resampling import resample_weights
     from reweight.reweighted import Reweighted
@@ -37,6 +38,7 @@ _PUBLIC = {
     "mmd": "reweight.diagnostics.distances",
     "normalize_weights": "reweight.normalization",
     "resample_weights": "reweight.resampling",
+    "uncertainty_report": "reweight.metrics.uncertainty",
     "weight_histogram": "reweight.diagnostics.plots",
     "weight_report": "reweight.diagnostics.weight_report",
     "weighted_ks": "reweight.diagnostics.distances",

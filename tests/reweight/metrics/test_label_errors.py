@@ -16,8 +16,8 @@ def noisy_labels(rng):
 
 def test_all_rows_give_one_and_the_clean_rows_zero(labels):
     recorded, truth, clean = labels
-    assert error_residual_ratio(recorded, truth) == 1.0
-    assert error_residual_ratio(recorded, truth, np.ones(200, bool)) == 1.0
+    assert_allclose(error_residual_ratio(recorded, truth), 1, rtol=1e-14)
+    assert_allclose(error_residual_ratio(recorded, truth, np.ones(200, bool)), 1, rtol=1e-14)
     assert error_residual_ratio(recorded, truth, clean) == 0.0
 
 
