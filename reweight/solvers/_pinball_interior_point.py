@@ -1,0 +1,436 @@
+"""Passes over the rows of the interior point for piecewise linear losses, and its small system.
+
+With r = offset + E w the program is min sum_i phi_i(r_i) + 1/2 sum_j ridge_j (w_j - center_j)^2,
+where phi has slope `lo` left and `hi` right of zero. Rows are split as r = u - v with u, v >= 0;
+the dual is one number in (lo, hi) per row. In the formulas a = hi - dual and b = dual - lo.
+E is stored transposed, so that loops over rows run on vectors.
+"""
+
+import numpy as np
+from numba import njit
+
+CHUNK = 512
+# From this many columns on, matrix products by BLAS win over plain loops.
+BLAS_COLUMNS = 16
+# Sums may be reordered, which lets loops run on vectors. Rows are finite; a breakdown shows in
+# the certificate, which is computed without these flags.
+FAST = {"reassoc", "contract", "nnan", "nsz", "arcp"}
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def _combine(ET, x, start, size, out):
+    """out = E x on a chunk of rows."""
+    column = ET[0, start : start + size]
+    factor = x[0]
+    for i in range(size):
+        out[i] = factor * column[i]
+    for j in range(1, ET.shape[0]):
+        column = ET[j, start : start + size]
+        factor = x[j]
+        for i in range(size):
+            out[i] += factor * column[i]
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def _dots(ET, start, size, values, out):
+    """Add E' values over a chunk of rows to `out`."""
+    for j in range(ET.shape[0]):
+        column = ET[j, start : start + size]
+        total = 0.0
+        for i in range(size):
+            total += column[i] * values[i]
+        out[j] += total
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def _add_gram(ET, start, size, q, block, scaled, gram):
+    """Add E' diag(q) E over a chunk of rows to the lower triangle of `gram`."""
+    d = ET.shape[0]
+    if d < BLAS_COLUMNS:
+        for j in range(d):
+            column = ET[j, start : start + size]
+            for i in range(size):
+                scaled[0, i] = q[i] * column[i]
+            for k in range(j + 1):
+                other = ET[k, start : start + size]
+                total = 0.0
+                for i in range(size):
+                    total += scaled[0, i] * other[i]
+                gram[j, k] += total
+        return
+    for j in range(d):
+        for i in range(size):
+            block[j, i] = ET[j, start + i]
+            scaled[j, i] = q[i] * block[j, i]
+        for i in range(size, CHUNK):
+            block[j, i] = 0.0
+            scaled[j, i] = 0.0
+    gram += np.dot(scaled, block.T)
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def advance(ET, offset, lo, hi, w, state, steps, gram, image, affine_right):
+    """Take the step, and form what the next one needs.
+
+    `state` has the rows u, v, dual, du, dv, ddual, r, 1/a, 1/b, q, affine ddual. Fills the Gram
+    matrix E' diag(q) E, the image E' dual and E'(q r); returns the loss at w, offset' dual and
+    the complementarity sum.
+    """
+    d, n = ET.shape
+    u, v, dual, du, dv, ddual = state[0], state[1], state[2], state[3], state[4], state[5]
+    r, inv_a, inv_b, q = state[6], state[7], state[8], state[9]
+    gram[:] = 0.0
+    image[:] = 0.0
+    affine_right[:] = 0.0
+    wide = d >= BLAS_COLUMNS
+    block = np.empty((d if wide else 1, CHUNK))
+    scaled = np.empty((d if wide else 1, CHUNK))
+    product = np.empty(CHUNK)
+    loss, constant, complementarity = 0.0, 0.0, 0.0
+    primal, dual_step = steps
+    for start in range(0, n, CHUNK):
+        size = min(CHUNK, n - start)
+        _combine(ET, w, start, size, product)
+        for i in range(size):
+            k = start + i
+            u_k = u[k] + primal * du[k]
+            v_k = v[k] + primal * dv[k]
+            dual_k = dual[k] + dual_step * ddual[k]
+            width = hi[k] - lo[k]
+            a = max(hi[k] - dual_k, 1e-16 * width)
+            b = max(dual_k - lo[k], 1e-16 * width)
+            r_k = product[i] + offset[k]
+            ia = 1.0 / a
+            ib = 1.0 / b
+            q_k = 1.0 / (u_k * ia + v_k * ib)
+            u[k] = u_k
+            v[k] = v_k
+            dual[k] = dual_k
+            inv_a[k] = ia
+            inv_b[k] = ib
+            q[k] = q_k
+            r[k] = r_k
+            product[i] = q_k * r_k
+            loss += max(hi[k] * r_k, lo[k] * r_k)
+            constant += offset[k] * dual_k
+            complementarity += u_k * a + v_k * b
+        _dots(ET, start, size, product, affine_right)
+        _dots(ET, start, size, dual[start : start + size], image)
+        _add_gram(ET, start, size, q[start : start + size], block, scaled, gram)
+    return loss, constant, complementarity
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def affine_pass(ET, state, dw, corrected_right, centring_right):
+    """The affine direction of the dual, and the right-hand sides that correct it.
+
+    Returns the largest ratios that limit the primal and the dual step, and two sums that give the
+    complementarity after any such step.
+    """
+    n = ET.shape[1]
+    u, v, r, inv_a, inv_b, q, affine = (
+        state[0],
+        state[1],
+        state[6],
+        state[7],
+        state[8],
+        state[9],
+        state[10],
+    )
+    corrected_right[:] = 0.0
+    centring_right[:] = 0.0
+    product = np.empty(CHUNK)
+    centring = np.empty(CHUNK)
+    primal_ratio, dual_ratio = 0.0, 0.0
+    first, second = 0.0, 0.0
+    for start in range(0, n, CHUNK):
+        size = min(CHUNK, n - start)
+        _combine(ET, dw, start, size, product)
+        for i in range(size):
+            k = start + i
+            total = product[i] + r[k]
+            delta = q[k] * total
+            pa = delta * inv_a[k]
+            pb = delta * inv_b[k]
+            primal_ratio = max(primal_ratio, max(-pa, pb))
+            dual_ratio = max(dual_ratio, max(pa, -pb))
+            first += (u[k] - v[k]) * delta
+            second += delta * total
+            affine[k] = delta
+            product[i] = q[k] * (r[k] + u[k] * (1.0 - pa) * pa + v[k] * (1.0 + pb) * pb)
+            centring[i] = q[k] * (inv_a[k] - inv_b[k])
+        _dots(ET, start, size, product, corrected_right)
+        _dots(ET, start, size, centring, centring_right)
+    return 1.0 + primal_ratio, dual_ratio, first, second
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def corrector_pass(ET, state, dw, target):
+    """The corrected direction of u, v and the dual, and what limits its length.
+
+    `target` is the complementarity aimed at in each row.
+    """
+    n = ET.shape[1]
+    u, v, du, dv, ddual = state[0], state[1], state[3], state[4], state[5]
+    r, inv_a, inv_b, q, affine = state[6], state[7], state[8], state[9], state[10]
+    product = np.empty(CHUNK)
+    primal_ratio, dual_ratio = 0.0, 0.0
+    for start in range(0, n, CHUNK):
+        size = min(CHUNK, n - start)
+        _combine(ET, dw, start, size, product)
+        for i in range(size):
+            k = start + i
+            ia, ib = inv_a[k], inv_b[k]
+            pa = affine[k] * ia
+            pb = affine[k] * ib
+            second_u = (1.0 - pa) * pa
+            second_v = (1.0 + pb) * pb
+            g = r[k] + u[k] * second_u + v[k] * second_v - target * (ia - ib)
+            delta = q[k] * (product[i] + g)
+            du_k = ia * (target + u[k] * delta) - u[k] * (1.0 + second_u)
+            dv_k = ib * (target - v[k] * delta) - v[k] * (1.0 - second_v)
+            primal_ratio = max(primal_ratio, max(-du_k / u[k], -dv_k / v[k]))
+            dual_ratio = max(dual_ratio, max(delta * ia, -delta * ib))
+            du[k] = du_k
+            dv[k] = dv_k
+            ddual[k] = delta
+    return primal_ratio, dual_ratio
+
+
+@njit(cache=True, nogil=True)
+def _factor(gram):
+    """Cholesky factor in the lower triangle; directions without curvature get no step."""
+    d = gram.shape[0]
+    largest = 0.0
+    for j in range(d):
+        largest = max(largest, gram[j, j])
+    for j in range(d):
+        own = gram[j, j]
+        pivot = own
+        for k in range(j):
+            pivot -= gram[j, k] * gram[j, k]
+        if not pivot > 1e-15 * own or not pivot > 1e-30 * largest:
+            pivot = 1e64 * max(largest, 1e-200)
+        root = np.sqrt(pivot)
+        gram[j, j] = root
+        for i in range(j + 1, d):
+            total = gram[i, j]
+            for k in range(j):
+                total -= gram[i, k] * gram[j, k]
+            gram[i, j] = total / root
+
+
+@njit(cache=True, nogil=True)
+def _solve(factor, right, out):
+    """Solve with the Cholesky factor."""
+    d = factor.shape[0]
+    for i in range(d):
+        total = right[i]
+        for k in range(i):
+            total -= factor[i, k] * out[k]
+        out[i] = total / factor[i, i]
+    for i in range(d - 1, -1, -1):
+        total = out[i]
+        for k in range(i + 1, d):
+            total -= factor[k, i] * out[k]
+        out[i] = total / factor[i, i]
+
+
+@njit(cache=True, nogil=True)
+def _direction(factor, right, unit, unit_solved, curvature, shortfall, dw):
+    """Solve the bordered system; returns the step of the multiplier of the sum."""
+    _solve(factor, right, dw)
+    if curvature <= 0.0:
+        return 0.0
+    total = 0.0
+    for j in range(dw.shape[0]):
+        total += unit[j] * dw[j]
+    dt = (shortfall - total) / curvature
+    for j in range(dw.shape[0]):
+        dw[j] += dt * unit_solved[j]
+    return dt
+
+
+@njit(cache=True, nogil=True)
+def _length(ratio):
+    return min(1.0, 0.9995 / ratio) if ratio > 0 else 1.0
+
+
+@njit(cache=True, nogil=True)
+def _start(ET, offset, lo, hi, w, bounded, unit, state):
+    """Strictly feasible start: residuals of w split in two, the dual in the middle."""
+    d, n = ET.shape
+    u, v, dual = state[0], state[1], state[2]
+    state[3:6] = 0.0
+    product = np.empty(CHUNK)
+    scale = 0.0
+    for start in range(0, n, CHUNK):
+        size = min(CHUNK, n - start)
+        _combine(ET, w, start, size, product)
+        for i in range(size):
+            u[start + i] = product[i] + offset[start + i]
+            scale += abs(u[start + i])
+    scale /= n
+    image = np.zeros(d)
+    for start in range(0, n, CHUNK):
+        size = min(CHUNK, n - start)
+        for k in range(start, start + size):
+            r = u[k]
+            u[k] = max(r, 0.0) + scale
+            v[k] = u[k] - r
+            dual[k] = 0.5 * (lo[k] + hi[k])
+        _dots(ET, start, size, dual[start : start + size], image)
+    has_sum = unit.max() > 0
+    lowest, mean, count = np.inf, 0.0, 0
+    for j in range(d):
+        if bounded[j]:
+            lowest = min(lowest, image[j])
+            mean += image[j]
+            count += 1
+    mean = mean / count if count else 0.0
+    spread = 0.0
+    for j in range(d):
+        if bounded[j]:
+            spread = max(spread, abs(image[j] - mean))
+    margin = 0.1 * spread + d * scale * np.mean(hi - lo)
+    t = lowest - margin if has_sum and count else 0.0
+    s = np.zeros(d)
+    for j in range(d):
+        if bounded[j]:
+            s[j] = max(image[j] - t * unit[j], margin)
+    return t, s
+
+
+@njit(cache=True, nogil=True)
+def _dual_bound(image, constant, ridge, center, bounded, unit, w, t):
+    """Lower bound of the optimum for the dual at hand, where the weights have no ridge.
+
+    Exact on the simplex. Columns that are free, or have no sum to keep, hold only up to round-off,
+    which is charged at the size of their weights.
+    """
+    has_sum = unit.max() > 0
+    all_bounded = True
+    for j in range(bounded.shape[0]):
+        all_bounded = all_bounded and bounded[j]
+    multiplier = t
+    if has_sum:
+        any_bounded = False
+        lowest = np.inf
+        for j in range(bounded.shape[0]):
+            if bounded[j] and unit[j] > 0:
+                any_bounded = True
+                lowest = min(lowest, image[j])
+        if any_bounded:
+            multiplier = lowest
+    bound = constant + (multiplier if has_sum else 0.0)
+    for j in range(bounded.shape[0]):
+        slack = image[j] - (multiplier * unit[j] if has_sum else 0.0)
+        if not bounded[j]:
+            bound -= abs(slack) * abs(w[j])
+        elif slack < 0:
+            bound += slack * w[j]
+    return bound
+
+
+@njit(cache=True, nogil=True)
+def interior_point(
+    ET, offset, lo, hi, w, ridge, center, bounded, unit, floor, tol, max_iter, state
+):
+    """Iterate from w until the gap is small; w and the dual in `state` are the answer.
+
+    Returns the number of iterations. With a ridge one step length serves both sides, and the
+    gap is judged by complementarity.
+    """
+    d, n = ET.shape
+    gram = np.empty((d, d))
+    image, affine_right = np.empty(d), np.empty(d)
+    corrected_right, centring_right = np.empty(d), np.empty(d)
+    right, dw, affine_dw, unit_solved = np.zeros(d), np.zeros(d), np.zeros(d), np.zeros(d)
+    dual_residual = np.empty(d)
+    has_ridge = ridge.max() > 0
+    n_bounded = 0
+    for j in range(d):
+        n_bounded += 1 if bounded[j] else 0
+    t, s = _start(ET, offset, lo, hi, w, bounded, unit, state)
+    ds, dt = np.zeros(d), 0.0
+    has_sum = unit.max() > 0
+    steps = (0.0, 0.0)
+    for iteration in range(max_iter + 1):
+        loss, constant, complementarity = advance(
+            ET, offset, lo, hi, w, state, steps, gram, image, affine_right
+        )
+        shortfall = 1.0
+        for j in range(d):
+            if bounded[j]:
+                complementarity += w[j] * s[j]
+            shortfall -= unit[j] * w[j]
+        if not (np.isfinite(loss) and np.isfinite(complementarity)):
+            return iteration
+        if has_ridge:
+            gap = complementarity
+        else:
+            gap = loss - _dual_bound(image, constant, ridge, center, bounded, unit, w, t)
+        if gap <= tol * max(loss, floor) or iteration == max_iter:
+            return iteration
+        mu = complementarity / (2 * n + n_bounded)
+        for j in range(d):
+            dual_residual[j] = image[j] + ridge[j] * (w[j] - center[j]) - t * unit[j] - s[j]
+            gram[j, j] += ridge[j]
+            if bounded[j]:
+                gram[j, j] += s[j] / w[j]
+            right[j] = -dual_residual[j] - affine_right[j] - (s[j] if bounded[j] else 0.0)
+        _factor(gram)
+        curvature = 0.0
+        if has_sum:
+            _solve(gram, unit, unit_solved)
+            for j in range(d):
+                curvature += unit[j] * unit_solved[j]
+        _direction(gram, right, unit, unit_solved, curvature, shortfall, affine_dw)
+        primal_ratio, dual_ratio, first, second = affine_pass(
+            ET, state, affine_dw, corrected_right, centring_right
+        )
+        for j in range(d):
+            if bounded[j]:
+                # ds = -s - s dw / w in the affine direction, so that -ds/s = 1 + dw/w.
+                primal_ratio = max(primal_ratio, -affine_dw[j] / w[j])
+                dual_ratio = max(dual_ratio, 1.0 + affine_dw[j] / w[j])
+        primal, dual_step = _length(primal_ratio), _length(dual_ratio)
+        if has_ridge:
+            primal = dual_step = min(primal, dual_step)
+        rows_sum = complementarity
+        after = 0.0
+        for j in range(d):
+            if bounded[j]:
+                rows_sum -= w[j] * s[j]
+                ds_j = -s[j] * (1.0 + affine_dw[j] / w[j])
+                after += (w[j] + primal * affine_dw[j]) * (s[j] + dual_step * ds_j)
+        after += (
+            rows_sum * (1.0 - primal)
+            + (primal - dual_step * (1.0 - primal)) * first
+            - primal * dual_step * second
+        )
+        mu_affine = max(after, 0.0) / (2 * n + n_bounded)
+        target = min((mu_affine / mu) ** 3, 1.0) * mu
+        for j in range(d):
+            right[j] = -dual_residual[j] - corrected_right[j] + target * centring_right[j]
+            if bounded[j]:
+                ds_affine = -s[j] * (1.0 + affine_dw[j] / w[j])
+                right[j] += (target - affine_dw[j] * ds_affine) / w[j] - s[j]
+        dt = _direction(gram, right, unit, unit_solved, curvature, shortfall, dw)
+        primal_ratio, dual_ratio = corrector_pass(ET, state, dw, target)
+        for j in range(d):
+            if bounded[j]:
+                ds_affine = -s[j] * (1.0 + affine_dw[j] / w[j])
+                ds[j] = (target - affine_dw[j] * ds_affine - s[j] * dw[j]) / w[j] - s[j]
+                primal_ratio = max(primal_ratio, -dw[j] / w[j])
+                dual_ratio = max(dual_ratio, -ds[j] / s[j])
+        primal, dual_step = _length(primal_ratio), _length(dual_ratio)
+        if has_ridge:
+            primal = dual_step = min(primal, dual_step)
+        steps = (primal, dual_step)
+        for j in range(d):
+            w[j] += primal * dw[j]
+            if bounded[j]:
+                s[j] += dual_step * ds[j]
+        t += dual_step * dt
+    return max_iter
