@@ -16,8 +16,17 @@ if TYPE_CHECKING:
     )
     from reweight.diagnostics.weight_report import weight_report
     from reweight.metrics.label_errors import error_residual_ratio
+    from reweight.metrics.quantile import (
+        crps_from_quantiles,
+        interval_calibration_error,
+        interval_score,
+        pinball_loss,
+        quantile_calibration_error,
+        weighted_interval_score,
+    )
     from reweight.metrics.uncertainty import uncertainty_report
     from reweight.normalization import effective_sample_size, normalize_weights
+    from reweight.quantiles.monotone import isotonic_quantiles, sort_quantiles, sweep_quantiles
     from reweight.resampling import resample_weights
     from reweight.reweighted import Reweighted
     from reweight.solvers.result import SolverResult
@@ -28,19 +37,28 @@ _PUBLIC = {
     "Weighter": "reweight.base",
     "balance_table": "reweight.diagnostics.balance_table",
     "cross_fit": "reweight.cross_fitting",
+    "crps_from_quantiles": "reweight.metrics.quantile",
     "domain_auc": "reweight.diagnostics.distances",
     "effective_sample_size": "reweight.normalization",
     "energy_distance": "reweight.diagnostics.distances",
     "error_residual_ratio": "reweight.metrics.label_errors",
+    "interval_calibration_error": "reweight.metrics.quantile",
+    "interval_score": "reweight.metrics.quantile",
+    "isotonic_quantiles": "reweight.quantiles.monotone",
     "love_plot": "reweight.diagnostics.plots",
     "make_response_errors": "reweight.datasets.response_errors",
     "mirrored_propensity_histogram": "reweight.diagnostics.plots",
     "mmd": "reweight.diagnostics.distances",
     "normalize_weights": "reweight.normalization",
+    "pinball_loss": "reweight.metrics.quantile",
+    "quantile_calibration_error": "reweight.metrics.quantile",
     "resample_weights": "reweight.resampling",
+    "sort_quantiles": "reweight.quantiles.monotone",
+    "sweep_quantiles": "reweight.quantiles.monotone",
     "uncertainty_report": "reweight.metrics.uncertainty",
     "weight_histogram": "reweight.diagnostics.plots",
     "weight_report": "reweight.diagnostics.weight_report",
+    "weighted_interval_score": "reweight.metrics.quantile",
     "weighted_ks": "reweight.diagnostics.distances",
 }
 

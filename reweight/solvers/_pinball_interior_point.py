@@ -19,7 +19,7 @@ FAST = {"reassoc", "contract", "nnan", "nsz", "arcp"}
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def _combine(ET, x, start, size, out):
-    """out = E x on a chunk of rows."""
+    """Products E x on a chunk of rows."""
     column = ET[0, start : start + size]
     factor = x[0]
     for i in range(size):

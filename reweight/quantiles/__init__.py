@@ -1,0 +1,1 @@
+"""Quantile forecasts combined, put in order and calibrated."""
