@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     from reweight.quantiles.monotone import isotonic_quantiles, sort_quantiles, sweep_quantiles
     from reweight.resampling import resample_weights
     from reweight.reweighted import Reweighted
+    from reweight.selection.loss_ratio import (
+        loss_ratio_distance,
+        loss_ratio_weights,
+        majority_vote,
+        select_by_loss_ratio,
+    )
     from reweight.solvers.result import SolverResult
 
 _PUBLIC = {
@@ -45,7 +51,10 @@ _PUBLIC = {
     "interval_calibration_error": "reweight.metrics.quantile",
     "interval_score": "reweight.metrics.quantile",
     "isotonic_quantiles": "reweight.quantiles.monotone",
+    "loss_ratio_distance": "reweight.selection.loss_ratio",
+    "loss_ratio_weights": "reweight.selection.loss_ratio",
     "love_plot": "reweight.diagnostics.plots",
+    "majority_vote": "reweight.selection.loss_ratio",
     "make_response_errors": "reweight.datasets.response_errors",
     "mirrored_propensity_histogram": "reweight.diagnostics.plots",
     "mmd": "reweight.diagnostics.distances",
@@ -53,6 +62,7 @@ _PUBLIC = {
     "pinball_loss": "reweight.metrics.quantile",
     "quantile_calibration_error": "reweight.metrics.quantile",
     "resample_weights": "reweight.resampling",
+    "select_by_loss_ratio": "reweight.selection.loss_ratio",
     "sort_quantiles": "reweight.quantiles.monotone",
     "sweep_quantiles": "reweight.quantiles.monotone",
     "uncertainty_report": "reweight.metrics.uncertainty",

@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from shift.covariate.rulsif import RuLSIF
     from shift.covariate.shift_test import covariate_shift_test
     from shift.covariate.ulsif import ULSIF
+    from shift.datasets.block_model import make_block_model
     from shift.datasets.covariate_shift import make_covariate_shift
     from shift.datasets.target_shift import make_target_shift
+    from shift.structure.edge_weights import edge_probability, edge_weights, structure_shift
+    from shift.structure.structural_reweighter import StructuralReweighter
     from shift.target.bbse import BBSE
     from shift.target.l2iwe import L2IWE
     from shift.target.label_shift_classifier import LabelShiftClassifier
@@ -41,15 +44,20 @@ _PUBLIC: dict[str, str] = {
     "ReTaSA": "shift.target.retasa",
     "RobustBiasAwareClassifier": "shift.covariate.robust_bias_aware",
     "RuLSIF": "shift.covariate.rulsif",
+    "StructuralReweighter": "shift.structure.structural_reweighter",
     "TargetKernelMeanMatching": "shift.target.target_kernel_mean_matching",
     "ULSIF": "shift.covariate.ulsif",
     "class_pair_plot": "shift.target.plots",
     "covariate_shift_test": "shift.covariate.shift_test",
     "domain_score_histogram": "shift.covariate.plots",
+    "edge_probability": "shift.structure.edge_weights",
+    "edge_weights": "shift.structure.edge_weights",
     "label_prior_plot": "shift.target.plots",
+    "make_block_model": "shift.datasets.block_model",
     "make_covariate_shift": "shift.datasets.covariate_shift",
     "make_target_shift": "shift.datasets.target_shift",
     "source_weight_plot": "shift.covariate.plots",
+    "structure_shift": "shift.structure.edge_weights",
     "weight_function_plot": "shift.target.plots",
 }
 
