@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     )
     from reweight.diagnostics.weight_report import weight_report
     from reweight.metrics.label_errors import error_residual_ratio
+    from reweight.metrics.ordinal import ranked_probability_score
     from reweight.metrics.quantile import (
         crps_from_quantiles,
         interval_calibration_error,
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     )
     from reweight.metrics.uncertainty import uncertainty_report
     from reweight.normalization import effective_sample_size, normalize_weights
+    from reweight.ordinal.parallel_test import parallel_test
+    from reweight.ordinal.plots import boundary_coefficient_plot, validation_path_plot
+    from reweight.ordinal.relaxed_proportional_odds import RelaxedProportionalOdds
+    from reweight.ordinal.relaxed_proportional_odds_cv import RelaxedProportionalOddsCV
     from reweight.quantiles.monotone import isotonic_quantiles, sort_quantiles, sweep_quantiles
     from reweight.resampling import resample_weights
     from reweight.reweighted import Reweighted
@@ -38,10 +43,13 @@ if TYPE_CHECKING:
     from reweight.solvers.result import SolverResult
 
 _PUBLIC = {
+    "RelaxedProportionalOdds": "reweight.ordinal.relaxed_proportional_odds",
+    "RelaxedProportionalOddsCV": "reweight.ordinal.relaxed_proportional_odds_cv",
     "Reweighted": "reweight.reweighted",
     "SolverResult": "reweight.solvers.result",
     "Weighter": "reweight.base",
     "balance_table": "reweight.diagnostics.balance_table",
+    "boundary_coefficient_plot": "reweight.ordinal.plots",
     "cross_fit": "reweight.cross_fitting",
     "crps_from_quantiles": "reweight.metrics.quantile",
     "domain_auc": "reweight.diagnostics.distances",
@@ -59,13 +67,16 @@ _PUBLIC = {
     "mirrored_propensity_histogram": "reweight.diagnostics.plots",
     "mmd": "reweight.diagnostics.distances",
     "normalize_weights": "reweight.normalization",
+    "parallel_test": "reweight.ordinal.parallel_test",
     "pinball_loss": "reweight.metrics.quantile",
     "quantile_calibration_error": "reweight.metrics.quantile",
+    "ranked_probability_score": "reweight.metrics.ordinal",
     "resample_weights": "reweight.resampling",
     "select_by_loss_ratio": "reweight.selection.loss_ratio",
     "sort_quantiles": "reweight.quantiles.monotone",
     "sweep_quantiles": "reweight.quantiles.monotone",
     "uncertainty_report": "reweight.metrics.uncertainty",
+    "validation_path_plot": "reweight.ordinal.plots",
     "weight_histogram": "reweight.diagnostics.plots",
     "weight_report": "reweight.diagnostics.weight_report",
     "weighted_interval_score": "reweight.metrics.quantile",

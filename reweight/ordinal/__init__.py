@@ -1,0 +1,1 @@
+"""Ordered outcomes: proportional odds, relaxed as far as the data ask for it."""
