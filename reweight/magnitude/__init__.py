@@ -1,0 +1,1 @@
+"""Weighting vectors and the magnitude of sets of points: boundaries, outliers, diversity."""
