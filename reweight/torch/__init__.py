@@ -9,15 +9,16 @@ except ImportError as error:
     raise ImportError('reweight.torch needs PyTorch: pip install "counterpoise[torch]"') from error
 
 if TYPE_CHECKING:
-    from reweight.torch.base import LossWeighter, ProductWeighter
+    from reweight.torch.base import LossWeighter
     from reweight.torch.loss_based import LossBasedWeighter
+    from reweight.torch.product import ProductWeighter
     from reweight.torch.schedule import Anneal
 
 _PUBLIC = {
     "Anneal": "reweight.torch.schedule",
     "LossBasedWeighter": "reweight.torch.loss_based",
     "LossWeighter": "reweight.torch.base",
-    "ProductWeighter": "reweight.torch.base",
+    "ProductWeighter": "reweight.torch.product",
 }
 
 __all__ = sorted(_PUBLIC)

@@ -10,7 +10,20 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from reweight.exceptions import WeightWarning
-from reweight.torch.schedule import Anneal, Schedule, check_schedule
+from reweight.torch._reduction import (
+    check_losses,
+    check_max_weight,
+    finite_mask,
+    gather_padded,
+    mask_like,
+    n_processes,
+    plain_mean,
+    positive,
+    row_means,
+    spread_over,
+    weight_figures,
+)
+from reweight.torch._stepped import SteppedModule
 
 NORMALIZE = ("none", "batch", "dataset", "deferred")
 UNITS = ("row", "token")
@@ -19,7 +32,7 @@ REACTIONS = ("raise", "warn", "ignore")
 LARGEST_DOT = 65536
 
 
-class LossWeighter(nn.Module):
+class LossWeighter(SteppedModule):
     """Base class of modules that reduce per-item losses to one weighted loss.
 
     A weighter takes the place of ``loss.mean()``. A subclass overrides one
@@ -87,7 +100,6 @@ class LossWeighter(nn.Module):
     tensor([0.0000, 1.5000, 1.5000])
     """
 
-    step: Tensor
     accumulated: Tensor
 
     def __init__(
@@ -110,7 +122,7 @@ class LossWeighter(nn.Module):
             raise ValueError(
                 f"{self._name()}: warmup_steps={warmup_steps!r}; pass a whole number of steps >= 0"
             )
-        self._check_max_weight(max_weight)
+        check_max_weight(self._name(), max_weight)
         self.normalize = normalize
         self.warmup_steps = warmup_steps
         self.max_weight = max_weight
@@ -118,13 +130,7 @@ class LossWeighter(nn.Module):
         self.aggregate = aggregate
         self.on_nonfinite = on_nonfinite
         self.process_group = process_group
-        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self.register_buffer("accumulated", torch.zeros(()))
-        self._schedules: dict[str, Schedule] = {}
-        self._schedule_bounds: dict[str, tuple[float, bool]] = {}
-        self._externally_stepped = False
-        # The counter on the host, which spares eager code the wait for the buffer; None if unknown.
-        self._host_step: int | None = 0
         self._last: tuple | None = None
 
     # What subclasses override
@@ -227,7 +233,7 @@ class LossWeighter(nn.Module):
         """
         items, active, sizes = self._items(loss, mask)
         if not self.training:
-            return self._mean(items, active, sizes)
+            return plain_mean(items, active, sizes)
         context = {"index": index, "target": target, "logits": logits, "features": features}
         with torch.no_grad():
             weights = self._prepared(items.detach(), active, context)
@@ -277,7 +283,7 @@ class LossWeighter(nn.Module):
         if self.normalize == "batch":
             shares = weights if sizes is None else weights * sizes
             total, count = self._totals(shares, active, sizes)
-            return weights * (count / _positive(total))
+            return weights / positive(total) * count
         if self.normalize == "dataset":
             return weights / self.dataset_mean()
         return weights
@@ -296,26 +302,11 @@ class LossWeighter(nn.Module):
         """
         if self.normalize != "deferred":
             return
-        total = _positive(self.accumulated)
+        total = positive(self.accumulated)
         for parameter in params:
             if parameter.grad is not None:
                 parameter.grad.div_(total.to(parameter.grad.device))
         self.accumulated.zero_()
-
-    def set_step(self, step: int) -> None:
-        """Set the step counter, and with it warm-up and schedules.
-
-        Parameters
-        ----------
-        step : int
-            Number of steps already taken.
-        """
-        self.step.fill_(step)
-        self._host_step = int(step)
-        self._externally_stepped = True
-        for name, value in self._schedules.items():
-            if callable(value):
-                self._buffers[f"_{name}"].fill_(self._evaluate(name))
 
     @property
     def last_(self) -> dict[str, Tensor]:
@@ -329,73 +320,16 @@ class LossWeighter(nn.Module):
                 f"{self._name()}: last_ is read before any call in training mode; call the "
                 "weighter on a batch of losses first"
             )
-        weights, total, count, active = self._last
-        mean_one = weights * (count / _positive(total))
-        lowest = mean_one if active is None else torch.where(active, mean_one, math.inf)
-        local = weights.sum()
-        n_active = weights.numel() if active is None else active.sum()
-        return {
-            "ess_fraction": local**2 / _positive((weights**2).sum() * n_active),
-            "max": mean_one.max(),
-            "min": lowest.min(),
-            "sum": local,
-        }
+        return weight_figures(*self._last)
 
-    def __mul__(self, other: "LossWeighter") -> "ProductWeighter":
+    def __mul__(self, other: "LossWeighter") -> "LossWeighter":
+        from reweight.torch.product import ProductWeighter
+
         if not isinstance(other, LossWeighter):
             return NotImplemented
         return ProductWeighter(self, other)
 
     # What subclasses may use
-
-    def register_schedule(
-        self, name: str, value: Schedule, *, low: float = 0.0, closed: bool = False
-    ) -> None:
-        """Declare a hyper-parameter that may be a number or a function of the step.
-
-        Parameters
-        ----------
-        name : str
-            Name of the hyper-parameter.
-        value : float or callable
-            Constant, `Anneal`, or ``callable(step) -> float``.
-        low : float, default=0.0
-            Lower bound of the value.
-        closed : bool, default=False
-            Whether the bound itself is allowed.
-        """
-        self._schedules[name] = check_schedule(self._name(), name, value, low=low, closed=closed)
-        self._schedule_bounds[name] = (low, closed)
-        if callable(value):
-            self.register_buffer(f"_{name}", torch.zeros(()), persistent=False)
-            self._buffers[f"_{name}"].fill_(self._evaluate(name))
-
-    def scheduled(self, name: str) -> float | Tensor:
-        """Value of a hyper-parameter at the current step, without waiting for the device.
-
-        Parameters
-        ----------
-        name : str
-            Name given to `register_schedule`.
-
-        Returns
-        -------
-        float or Tensor of shape ()
-            A tensor in compiled code.
-        """
-        value = self._schedules[name]
-        if not callable(value):
-            return value
-        if not torch.compiler.is_compiling():
-            return self._evaluate(name)
-        if isinstance(value, Anneal):
-            return value(self.step)
-        if not self._externally_stepped:
-            raise RuntimeError(
-                f"{self._name()}: compiled code cannot call the schedule of {name}; call "
-                "weigh.set_step(step) before each step, or use Anneal"
-            )
-        return self._buffers[f"_{name}"]
 
     def global_extremes(self, values: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Smallest and largest active value of the batch over all processes.
@@ -420,7 +354,7 @@ class LossWeighter(nn.Module):
             lowest, highest = torch.aminmax(values)
         else:
             lowest, highest = values.new_tensor(math.inf), values.new_tensor(-math.inf)
-        if self._n_processes() > 1:
+        if n_processes(self.process_group) > 1:
             pair = torch.stack([-lowest, highest])
             dist.all_reduce(pair, dist.ReduceOp.MAX, self.process_group)
             lowest, highest = -pair[0], pair[1]
@@ -438,7 +372,7 @@ class LossWeighter(nn.Module):
         -------
         Tensor
         """
-        if self._n_processes() > 1:
+        if n_processes(self.process_group) > 1:
             values = values.clone()
             dist.all_reduce(values, dist.ReduceOp.SUM, self.process_group)
         return values
@@ -449,64 +383,17 @@ class LossWeighter(nn.Module):
         self, loss: Tensor, mask: Tensor | None
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Losses of the weighted items, which are active, and the size that each counts with."""
-        if not isinstance(loss, Tensor) or loss.dim() == 0:
-            raise ValueError(
-                f"{self._name()}: the loss has no item dimension; it needs per-item losses, use "
-                "reduction='none'"
-            )
-        if not loss.is_floating_point():
-            raise TypeError(
-                f"{self._name()}: the loss has dtype {loss.dtype}; it needs floating-point losses"
-            )
-        if loss.dtype in (torch.float16, torch.bfloat16):
-            loss = loss.float()
+        loss = check_losses(self._name(), loss)
         if mask is not None:
-            mask = self._mask_like(mask, loss)
+            mask = mask_like(self._name(), mask, loss)
         if self.on_nonfinite != "ignore":
-            mask = self._finite(loss, mask)
+            mask = finite_mask(self._name(), loss, mask, self.on_nonfinite)
         if mask is not None:
             loss = torch.where(mask, loss, 0.0)
         if self.unit == "token" or loss.dim() == 1:
             return loss, mask, None
-        return self._rows(loss.flatten(1), None if mask is None else mask.flatten(1))
-
-    def _rows(
-        self, loss: Tensor, mask: Tensor | None
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Mean loss of each row over its active tokens."""
-        if mask is None:
-            by_size = self.aggregate == "token"
-            sizes = loss.new_full((loss.shape[0],), loss.shape[1]) if by_size else None
-            return loss.mean(1), None, sizes
-        counts = mask.sum(1)
-        means = loss.sum(1) / counts.clamp_min(1)
-        return means, counts > 0, counts.to(loss.dtype) if self.aggregate == "token" else None
-
-    def _mask_like(self, mask: Tensor, loss: Tensor) -> Tensor:
-        """The mask as bool in the shape of the losses; missing dimensions are trailing ones."""
-        missing = loss.dim() - mask.dim()
-        if missing > 0:
-            mask = mask.reshape(mask.shape + (1,) * missing)
-        if missing < 0 or any(m not in (1, n) for m, n in zip(mask.shape, loss.shape, strict=True)):
-            raise ValueError(
-                f"{self._name()}: mask has shape {tuple(mask.shape)}, the losses have shape "
-                f"{tuple(loss.shape)}; pass a mask of that shape or of its leading dimensions"
-            )
-        return (mask if mask.dtype == torch.bool else mask != 0).expand(loss.shape)
-
-    def _finite(self, loss: Tensor, mask: Tensor | None) -> Tensor | None:
-        """The mask without NaN and infinite losses, after saying how many there are."""
-        bad = ~torch.isfinite(loss.detach())
-        if mask is not None:
-            bad &= mask
-        n_bad = int(bad.sum())
-        if not n_bad:
-            return mask
-        found = f"{self._name()}: {n_bad} of {loss.numel()} losses are NaN or infinite"
-        if self.on_nonfinite == "raise":
-            raise ValueError(f"{found}; lower the learning rate or pass on_nonfinite='warn'")
-        warnings.warn(f"{found}; they are left out of this step", WeightWarning, stacklevel=4)
-        return ~bad if mask is None else mask & ~bad
+        mask = None if mask is None else mask.flatten(1)
+        return row_means(loss.flatten(1), mask, by_size=self.aggregate == "token")
 
     def _prepared(self, losses: Tensor, active: Tensor | None, context: dict) -> Tensor:
         """Raw weights after warm-up and cap, zero where masked, in the shape of the losses."""
@@ -522,59 +409,42 @@ class LossWeighter(nn.Module):
         if weights.dtype != losses.dtype:
             weights = weights.to(losses.dtype)
         if weights.shape != losses.shape:
-            weights = self._spread(weights, losses)
+            weights = spread_over(self._name(), weights, losses)
         if self.warmup_steps:
             weights = self._warmed(weights)
         if active is not None:
             weights = torch.where(active, weights, 0.0)
         return weights if self.max_weight is None else self._capped(weights, active)
 
-    def _spread(self, weights: Tensor, losses: Tensor) -> Tensor:
-        """Weights of leading dimensions, repeated over the trailing ones of the losses."""
-        if weights.shape != losses.shape[: weights.dim()]:
-            raise ValueError(
-                f"{self._name()}: raw weights have shape {tuple(weights.shape)} but there are "
-                f"losses of shape {tuple(losses.shape)}; pass context with one entry per item"
-            )
-        missing = losses.dim() - weights.dim()
-        return weights.reshape(weights.shape + (1,) * missing).expand(losses.shape)
-
     def _warmed(self, weights: Tensor) -> Tensor:
-        """Ones before the end of the warm-up."""
+        """Equal weights before the end of the warm-up."""
+        equal = self.dataset_mean() if self.normalize == "dataset" else 1.0
         if torch.compiler.is_compiling():
-            return torch.where(self.step < self.warmup_steps, 1.0, weights)
-        return torch.ones_like(weights) if self._now() < self.warmup_steps else weights
+            return torch.where(self.step < self.warmup_steps, equal, weights)
+        if self._now() >= self.warmup_steps:
+            return weights
+        return torch.ones_like(weights) * equal
 
     def _capped(self, weights: Tensor, active: Tensor | None) -> Tensor:
         """Weights cut at `max_weight`."""
         if isinstance(self.max_weight, tuple):
-            return torch.minimum(weights, self._global_quantile(weights, active))
+            return weights.clamp_max(self._global_quantile(weights, active))
         if self.normalize == "none":
             return weights.clamp_max(self.max_weight)
         if self.normalize == "dataset":
-            return torch.minimum(weights, torch.as_tensor(self.max_weight * self.dataset_mean()))
+            return weights.clamp_max(self.max_weight * self.dataset_mean())
         total, count = self._totals(weights, active, None)
-        return torch.minimum(weights, torch.as_tensor(self.max_weight * (total / count)))
+        return weights.clamp_max(self.max_weight * (total / count))
 
     def _global_quantile(self, weights: Tensor, active: Tensor | None) -> Tensor:
         """The lower quantile of the active weights of the global batch."""
         values = weights if active is None else torch.where(active, weights, math.inf)
         values = values.reshape(-1)
         _, count = self._totals(weights, active, None)
-        if self._n_processes() > 1:
-            values = self._gathered(values)
-        rank = self.max_weight[1] * (torch.as_tensor(count, device=weights.device) - 1)
-        return values.sort().values[rank.clamp_min(0).floor().long()]
-
-    def _gathered(self, values: Tensor) -> Tensor:
-        """Values of all processes, whose numbers differ, padded by infinity."""
-        longest = torch.tensor(values.numel(), device=values.device)
-        dist.all_reduce(longest, dist.ReduceOp.MAX, self.process_group)
-        padded = values.new_full((int(longest),), math.inf)
-        padded[: values.numel()] = values
-        parts = [torch.empty_like(padded) for _ in range(self._n_processes())]
-        dist.all_gather(parts, padded, self.process_group)
-        return torch.cat(parts)
+        if n_processes(self.process_group) > 1:
+            values = gather_padded(values, self.process_group)
+        rank = torch.as_tensor(count - 1, device=values.device) * self.max_weight[1]
+        return values.sort().values[rank.floor().long()]
 
     def _totals(
         self, shares: Tensor, active: Tensor | None, sizes: Tensor | None
@@ -585,7 +455,7 @@ class LossWeighter(nn.Module):
             count = sizes.sum()
         else:
             count = shares.numel() if active is None else active.sum()
-        if self._n_processes() > 1:
+        if n_processes(self.process_group) > 1:
             pair = torch.stack([total, torch.as_tensor(count, dtype=total.dtype).to(total.device)])
             dist.all_reduce(pair, dist.ReduceOp.SUM, self.process_group)
             return pair[0], pair[1].clamp_min(1.0)
@@ -594,79 +464,25 @@ class LossWeighter(nn.Module):
     def _divided(self, shares: Tensor, total: Tensor, count: Tensor | int) -> Tensor:
         """What each loss is multiplied by on this process."""
         if self.normalize == "batch":
-            divisor = _positive(total)
+            divisor = positive(total)
         elif self.normalize == "dataset":
             divisor = count * self.dataset_mean()
         elif self.normalize == "none":
             divisor = count
         else:
+            if self.accumulated.device != total.device:
+                self.accumulated = self.accumulated.to(total.device)
             self.accumulated.add_(total)
-            divisor = 1
-        n_processes = self._n_processes()
-        return shares / (divisor if n_processes == 1 else divisor / n_processes)
-
-    def _mean(self, items: Tensor, active: Tensor | None, sizes: Tensor | None) -> Tensor:
-        """Plain mean over the active items of this process."""
-        if sizes is not None:
-            return (items * sizes).sum() / sizes.sum().clamp_min(1)
-        if active is None:
-            return items.sum() / max(items.numel(), 1)
-        return items.sum() / active.sum().clamp_min(1)
-
-    # The step counter
-
-    def _now(self) -> int:
-        """Steps taken, from the counter on the host."""
-        if self._host_step is None:
-            self._host_step = int(self.step)
-        return self._host_step
-
-    def _advance(self) -> None:
-        """Count a training step in the buffer and, where it is known, on the host."""
-        self._buffers["step"].add_(1)
-        if torch.compiler.is_compiling():
-            self._host_step = None
-        elif self._host_step is not None:
-            self._host_step += 1
-
-    def _evaluate(self, name: str) -> float:
-        low, closed = self._schedule_bounds[name]
-        value = self._schedules[name](self._now())
-        return check_schedule(self._name(), name, value, low=low, closed=closed)
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        self._host_step = None
+            divisor = 1.0
+        n_ranks = n_processes(self.process_group)
+        return shares / divisor if n_ranks == 1 else shares / divisor * n_ranks
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_last": None}
 
-    # Processes, checks, names
-
-    def _n_processes(self) -> int:
-        if dist.is_available() and dist.is_initialized():
-            return dist.get_world_size(self.process_group)
-        return 1
-
     def _check_choice(self, name: str, value: str, choices: tuple[str, ...]) -> None:
         if value not in choices:
             raise ValueError(f"{self._name()}: {name}={value!r}; choose one of {list(choices)}")
-
-    def _check_max_weight(self, cap: Any) -> None:
-        if cap is None:
-            return
-        if isinstance(cap, tuple):
-            if len(cap) == 2 and cap[0] == "quantile" and 0 < cap[1] <= 1:
-                return
-        elif isinstance(cap, int | float) and 0 < cap < math.inf:
-            return
-        raise ValueError(
-            f"{self._name()}: max_weight={cap!r}; pass a positive number, ('quantile', q) with "
-            "0 < q <= 1, or None"
-        )
-
-    def _name(self) -> str:
-        return type(self).__name__
 
     def extra_repr(self) -> str:
         """Settings of the base class that are not the default.
@@ -686,144 +502,3 @@ class LossWeighter(nn.Module):
         shown = {name: getattr(self, name) for name in defaults}
         set_here = [f"{k}={v!r}" for k, v in shown.items() if v != defaults[k]]
         return ", ".join([f"{k}={v!r}" for k, v in self._schedules.items()] + set_here)
-
-
-class ProductWeighter(LossWeighter):
-    """Product of the raw weights of several weighters, normalised once.
-
-    What ``a * b`` makes of two weighters. Each factor keeps its own warm-up,
-    schedule and cap; how the product is normalised is its own affair.
-
-    Parameters
-    ----------
-    *factors : LossWeighter
-        Weighters with the same `unit`, `aggregate` and `process_group`.
-    normalize : {"batch", "dataset", "deferred", "none"}, default=None
-        As in `LossWeighter`. None takes the first of "deferred", "batch",
-        "dataset", "none" that a factor has.
-    warmup_steps : int, default=0
-        Steps during which the whole product is one.
-    max_weight : float or ("quantile", float), default=None
-        Cap on the product.
-    mean : float, default=None
-        Mean raw weight of the training set, which ``normalize="dataset"``
-        divides by. None multiplies the means of the factors that are
-        normalised by the data set, which is exact if they are uncorrelated.
-
-    Raises
-    ------
-    ValueError
-        If the factors disagree on their unit, aggregation or processes.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from reweight.torch import LossBasedWeighter
-    >>> focus = LossBasedWeighter("linupper") * LossBasedWeighter("extremes")
-    >>> round(float(focus(torch.tensor([0.0, 1.0, 2.0]))), 4)
-    1.3642
-    """
-
-    def __init__(
-        self,
-        *factors: LossWeighter,
-        normalize: str | None = None,
-        warmup_steps: int = 0,
-        max_weight: float | tuple[str, float] | None = None,
-        mean: float | None = None,
-    ) -> None:
-        if not factors or not all(isinstance(factor, LossWeighter) for factor in factors):
-            raise ValueError(
-                f"ProductWeighter: got {[type(factor).__name__ for factor in factors]}; pass "
-                "loss weighters"
-            )
-        common = {}
-        for name in ("unit", "aggregate", "process_group"):
-            values = [getattr(factor, name) for factor in factors]
-            if any(value != values[0] for value in values):
-                raise ValueError(
-                    f"ProductWeighter: its factors have {name} {values}; give them the same"
-                )
-            common[name] = values[0]
-        reactions = {factor.on_nonfinite for factor in factors}
-        modes = {factor.normalize for factor in factors}
-        order = ("deferred", "batch", "dataset", "none")
-        super().__init__(
-            normalize=normalize or next(mode for mode in order if mode in modes),
-            warmup_steps=warmup_steps,
-            max_weight=max_weight,
-            on_nonfinite=next(reaction for reaction in REACTIONS if reaction in reactions),
-            **common,
-        )
-        self.factors = nn.ModuleList(factors)
-        self.mean = mean
-
-    def raw_weights(self, loss: Tensor, *, mask: Tensor | None = None, **context: Any) -> Tensor:
-        """Product of the raw weights of the factors, each after its warm-up and cap.
-
-        Parameters
-        ----------
-        loss, mask : Tensor
-            As in `LossWeighter.raw_weights`.
-        **context : Tensor
-            Context of all factors.
-
-        Returns
-        -------
-        Tensor
-            Weights in the shape of `loss`.
-        """
-        product = None
-        for factor in self.factors:
-            weights = factor._prepared(loss, mask, context)
-            product = weights if product is None else product * weights
-        return product
-
-    def dataset_mean(self) -> Tensor | float:
-        """Mean of the product over the training set.
-
-        Returns
-        -------
-        float or Tensor of shape ()
-        """
-        if self.mean is not None:
-            return self.mean
-        known = [f.dataset_mean() for f in self.factors if f.normalize == "dataset"]
-        return math.prod(known) if known else super().dataset_mean()
-
-    def observe(self, model: nn.Module, per_item_loss: Callable, batch: Any) -> None:
-        """Let every factor look at the model.
-
-        Parameters
-        ----------
-        model : Module
-            The model in training.
-        per_item_loss : callable
-            As in `LossWeighter.observe`.
-        batch : object
-            The batch that the next call will weight.
-        """
-        for factor in self.factors:
-            factor.observe(model, per_item_loss, batch)
-
-    def set_step(self, step: int) -> None:
-        """Set the step counter of the product and of its factors.
-
-        Parameters
-        ----------
-        step : int
-            Number of steps already taken.
-        """
-        super().set_step(step)
-        for factor in self.factors:
-            factor.set_step(step)
-
-    def _advance(self) -> None:
-        super()._advance()
-        for factor in self.factors:
-            factor._advance()
-
-
-def _positive(total: Tensor) -> Tensor:
-    """A sum of weights to divide by: if it is zero, so is all that is divided."""
-    return total.clamp_min(torch.finfo(total.dtype).tiny)

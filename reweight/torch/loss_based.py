@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from reweight.exceptions import WeightWarning
+from reweight.torch._reduction import n_processes
 from reweight.torch.base import LossWeighter
 from reweight.torch.schedule import Schedule
 
@@ -147,7 +148,7 @@ class LossBasedWeighter(LossWeighter):
     def _warn_of_one_item(self, loss: Tensor) -> None:
         if loss.numel() != 1 or self._warned_of_one_item or torch.compiler.is_compiling():
             return
-        if self.normalize == "batch" and self._n_processes() == 1:
+        if self.normalize == "batch" and n_processes(self.process_group) == 1:
             self._warned_of_one_item = True
             warnings.warn(
                 "LossBasedWeighter: a batch of one item has weight one whatever its loss; use "

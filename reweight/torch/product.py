@@ -1,0 +1,145 @@
+"""Products of loss weighters, normalised once."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from reweight.torch.base import REACTIONS, LossWeighter
+
+
+class ProductWeighter(LossWeighter):
+    """Product of the raw weights of several weighters, normalised once.
+
+    What ``a * b`` makes of two weighters. Each factor keeps its own warm-up,
+    schedule and cap; how the product is normalised is its own affair.
+
+    Parameters
+    ----------
+    *factors : LossWeighter
+        Weighters with the same `unit`, `aggregate` and `process_group`.
+    normalize : {"batch", "dataset", "deferred", "none"}, default=None
+        As in `LossWeighter`. None takes the first of "deferred", "batch",
+        "dataset", "none" that a factor has.
+    warmup_steps : int, default=0
+        Steps during which the whole product is one.
+    max_weight : float or ("quantile", float), default=None
+        Cap on the product.
+    mean : float, default=None
+        Mean raw weight of the training set, which ``normalize="dataset"``
+        divides by. None multiplies the means of the factors that are
+        normalised by the data set, which is exact if they are uncorrelated.
+
+    Raises
+    ------
+    ValueError
+        If the factors disagree on their unit, aggregation or processes.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from reweight.torch import LossBasedWeighter
+    >>> focus = LossBasedWeighter("linupper") * LossBasedWeighter("extremes")
+    >>> round(float(focus(torch.tensor([0.0, 1.0, 2.0]))), 4)
+    1.3642
+    """
+
+    def __init__(
+        self,
+        *factors: LossWeighter,
+        normalize: str | None = None,
+        warmup_steps: int = 0,
+        max_weight: float | tuple[str, float] | None = None,
+        mean: float | None = None,
+    ) -> None:
+        if not factors or not all(isinstance(factor, LossWeighter) for factor in factors):
+            raise ValueError(
+                f"ProductWeighter: got {[type(factor).__name__ for factor in factors]}; pass "
+                "loss weighters"
+            )
+        common = {}
+        for name in ("unit", "aggregate", "process_group"):
+            values = [getattr(factor, name) for factor in factors]
+            if any(value != values[0] for value in values):
+                raise ValueError(
+                    f"ProductWeighter: its factors have {name} {values}; give them the same"
+                )
+            common[name] = values[0]
+        reactions = {factor.on_nonfinite for factor in factors}
+        modes = {factor.normalize for factor in factors}
+        order = ("deferred", "batch", "dataset", "none")
+        super().__init__(
+            normalize=normalize or next(mode for mode in order if mode in modes),
+            warmup_steps=warmup_steps,
+            max_weight=max_weight,
+            on_nonfinite=next(reaction for reaction in REACTIONS if reaction in reactions),
+            **common,
+        )
+        self.factors = nn.ModuleList(factors)
+        self.mean = mean
+
+    def raw_weights(self, loss: Tensor, *, mask: Tensor | None = None, **context: Any) -> Tensor:
+        """Product of the raw weights of the factors, each after its warm-up and cap.
+
+        Parameters
+        ----------
+        loss, mask : Tensor
+            As in `LossWeighter.raw_weights`.
+        **context : Tensor
+            Context of all factors.
+
+        Returns
+        -------
+        Tensor
+            Weights in the shape of `loss`.
+        """
+        product = None
+        for factor in self.factors:
+            weights = factor._prepared(loss, mask, context)
+            product = weights if product is None else product * weights
+        return product
+
+    def dataset_mean(self) -> Tensor | float:
+        """Mean of the product over the training set.
+
+        Returns
+        -------
+        float or Tensor of shape ()
+        """
+        if self.mean is not None:
+            return self.mean
+        known = [f.dataset_mean() for f in self.factors if f.normalize == "dataset"]
+        return math.prod(known) if known else super().dataset_mean()
+
+    def observe(self, model: nn.Module, per_item_loss: Callable, batch: Any) -> None:
+        """Let every factor look at the model.
+
+        Parameters
+        ----------
+        model : Module
+            The model in training.
+        per_item_loss : callable
+            As in `LossWeighter.observe`.
+        batch : object
+            The batch that the next call will weight.
+        """
+        for factor in self.factors:
+            factor.observe(model, per_item_loss, batch)
+
+    def set_step(self, step: int) -> None:
+        """Set the step counter of the product and of its factors.
+
+        Parameters
+        ----------
+        step : int
+            Number of steps already taken.
+        """
+        super().set_step(step)
+        for factor in self.factors:
+            factor.set_step(step)
+
+    def _advance(self) -> None:
+        super()._advance()
+        for factor in self.factors:
+            factor._advance()
