@@ -236,9 +236,10 @@ class BaseOrdinalClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(
                 f"{type(self).__name__}: rule={rule!r} is unknown; pass 'mode' or 'median'"
             )
+        eta = self._logits(X)
         if rule == "mode":
-            return self.classes_[np.argmax(self.predict_proba(X), axis=1)]
-        return self.classes_[(ordered_logits(self._logits(X)) < 0).sum(axis=1)]
+            return self.classes_[np.argmax(level_probabilities(eta), axis=1)]
+        return self.classes_[(ordered_logits(eta) < 0).sum(axis=1)]
 
     def crossing_rate(self, X: Any) -> float:
         """Share of rows in which any two boundaries cross.

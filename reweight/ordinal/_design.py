@@ -90,7 +90,7 @@ def check_rows(
     if counts.min() < FEW_ROWS:
         rarest = int(np.argmin(counts))
         warn_user(
-            f"{name}: level {classes[rarest]!r} has {counts[rarest]} rows; below {FEW_ROWS} its "
+            f"{name}: level {classes.tolist()[rarest]!r} has {counts[rarest]} rows; below {FEW_ROWS} its "
             "boundary is little more than a guess; collect rows, merge levels or raise alpha",
             UserWarning,
         )
@@ -148,7 +148,7 @@ def check_level_weights(
     if totals.min() <= 0:
         missing = classes[totals <= 0].tolist()
         raise ValueError(
-            f"{name}: rows of the levels {missing} have no weight{where}; every level needs rows "
+            f"{name}: rows of the classes {missing} have no weight{where}; every level needs rows "
             "of positive sample_weight; merge levels or use fewer folds"
         )
 

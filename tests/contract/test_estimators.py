@@ -225,6 +225,20 @@ CHECKED_AS = {
 CHECKED_AS |= {name: probabilities_of_itself(name) for name in ("BBSE", "MLLS", "RLLS")}
 
 
+def of_two_levels_too(name):
+    """Subclass of an ordinal classifier that takes the two classes of scikit-learn's checks."""
+    label = f"{name}OfTwoLevelsToo"
+    cls = type(label, (getattr(reweight, name),), {"__module__": __name__, "_min_categories": 2})
+    globals()[label] = cls
+    return cls
+
+
+CHECKED_AS |= {
+    name: of_two_levels_too(name)
+    for name in ("RelaxedProportionalOdds", "RelaxedProportionalOddsCV")
+}
+
+
 def public_estimators():
     public = [
         getattr(package, name) for package in (reweight, causal, shift) for name in package.__all__

@@ -96,6 +96,8 @@ SPELLING = {
 SPELLING_EXCEPTIONS = {
     ("reweight.stock_weights", "clip"),  # bounds of an interpolation ratio, not a cap on rows
     ("shift.RobustBiasAwareClassifier", "C"),  # a logistic regression
+    ("reweight.RelaxedProportionalOdds", "eps"),  # the length of a path, as in scikit-learn
+    ("reweight.RelaxedProportionalOddsCV", "eps"),
     ("reweight.SolverResult", "n_iter"),  # iterations taken, a field of the record
 }
 FITTED_SPELLING = {
@@ -189,7 +191,7 @@ def test_parameters_are_spelled_as_the_house_spells(path):
 def test_fitted_attributes_are_spelled_as_the_house_spells(path):
     replaced = {wrong: right for right, wrongs in FITTED_SPELLING.items() for wrong in wrongs}
     documented = {entry.name for entry in ClassDoc(CLASSES[path])["Attributes"]}
-    if "alpha" in inspect.signature(CLASSES[path]).parameters:
+    if {"alpha", "alphas"} & set(inspect.signature(CLASSES[path]).parameters):
         documented -= {"alpha_"}  # the strength chosen, as in scikit-learn
     assert not {name: replaced[name] for name in documented & set(replaced)}
 
