@@ -9,16 +9,26 @@ except ImportError as error:
     raise ImportError('reweight.torch needs PyTorch: pip install "counterpoise[torch]"') from error
 
 if TYPE_CHECKING:
+    from reweight.torch.adapters import WeightedNetMixin, trainer_compute_loss
     from reweight.torch.base import LossWeighter
+    from reweight.torch.criterion import WeightedCriterion
+    from reweight.torch.index import IndexWeighter, WithIndex
     from reweight.torch.loss_based import LossBasedWeighter
     from reweight.torch.product import ProductWeighter
+    from reweight.torch.sampler import ImportanceSampler
     from reweight.torch.schedule import Anneal
 
 _PUBLIC = {
     "Anneal": "reweight.torch.schedule",
+    "ImportanceSampler": "reweight.torch.sampler",
+    "IndexWeighter": "reweight.torch.index",
     "LossBasedWeighter": "reweight.torch.loss_based",
     "LossWeighter": "reweight.torch.base",
     "ProductWeighter": "reweight.torch.product",
+    "WeightedCriterion": "reweight.torch.criterion",
+    "WeightedNetMixin": "reweight.torch.adapters",
+    "WithIndex": "reweight.torch.index",
+    "trainer_compute_loss": "reweight.torch.adapters",
 }
 
 __all__ = sorted(_PUBLIC)
