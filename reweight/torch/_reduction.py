@@ -307,3 +307,55 @@ def gather_padded(values: Tensor, group: Any) -> Tensor:
     parts = [torch.empty_like(padded) for _ in range(n_processes(group))]
     dist.all_gather(parts, padded, group)
     return torch.cat(parts)
+
+
+def padded_quantile(values: Tensor, share: float, count: Tensor | int, group: Any) -> Tensor:
+    """Lower quantile of the values of all processes, those that do not count being infinite.
+
+    Parameters
+    ----------
+    values : Tensor
+        Values of this process.
+    share : float
+        Level of the quantile.
+    count : Tensor of shape () or int
+        Number of values that count, over all processes.
+    group : torch.distributed.ProcessGroup or None
+        The processes.
+
+    Returns
+    -------
+    Tensor of shape ()
+    """
+    values = values.reshape(-1)
+    if n_processes(group) > 1:
+        values = gather_padded(values, group)
+    if not values.numel():
+        return values.new_tensor(math.inf)
+    rank = torch.as_tensor(count - 1, device=values.device) * share
+    return values.sort().values[rank.floor().long()]
+
+
+def global_totals(total: Tensor, count: Tensor | int, group: Any) -> tuple[Tensor, Tensor | int]:
+    """Sum of weights and number of items over all processes, in one collective.
+
+    Parameters
+    ----------
+    total : Tensor of shape ()
+        Sum of the weights of this process.
+    count : Tensor of shape () or int
+        Number of its items.
+    group : torch.distributed.ProcessGroup or None
+        The processes.
+
+    Returns
+    -------
+    total : Tensor of shape ()
+    count : Tensor of shape () or int
+        At least one.
+    """
+    if n_processes(group) > 1:
+        pair = torch.stack([total, torch.as_tensor(count, dtype=total.dtype).to(total.device)])
+        dist.all_reduce(pair, dist.ReduceOp.SUM, group)
+        total, count = pair[0], pair[1]
+    return total, max(count, 1) if isinstance(count, int) else count.clamp_min(1)

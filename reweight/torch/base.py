@@ -14,9 +14,10 @@ from reweight.torch._reduction import (
     check_losses,
     check_max_weight,
     finite_mask,
-    gather_padded,
+    global_totals,
     mask_like,
     n_processes,
+    padded_quantile,
     plain_mean,
     positive,
     row_means,
@@ -28,6 +29,14 @@ from reweight.torch._stepped import SteppedModule
 NORMALIZE = ("none", "batch", "dataset", "deferred")
 UNITS = ("row", "token")
 REACTIONS = ("raise", "warn", "ignore")
+DEFAULTS = {
+    "normalize": "batch",
+    "warmup_steps": 0,
+    "max_weight": None,
+    "unit": "row",
+    "aggregate": "row",
+    "on_nonfinite": "ignore",
+}
 # Up to this size one BLAS call beats a product and a sum; beyond, pairwise summation is more exact.
 LARGEST_DOT = 65536
 
@@ -123,6 +132,8 @@ class LossWeighter(SteppedModule):
                 f"{self._name()}: warmup_steps={warmup_steps!r}; pass a whole number of steps >= 0"
             )
         check_max_weight(self._name(), max_weight)
+        if normalize == "dataset" and type(self).dataset_mean is LossWeighter.dataset_mean:
+            LossWeighter.dataset_mean(self)
         self.normalize = normalize
         self.warmup_steps = warmup_steps
         self.max_weight = max_weight
@@ -174,7 +185,7 @@ class LossWeighter(SteppedModule):
         -------
         float or Tensor of shape ()
         """
-        raise NotImplementedError(
+        raise ValueError(
             f"{self._name()}: normalize='dataset' needs the mean weight of the training set, which "
             "this weighter does not know; use normalize='batch'"
         )
@@ -439,12 +450,8 @@ class LossWeighter(SteppedModule):
     def _global_quantile(self, weights: Tensor, active: Tensor | None) -> Tensor:
         """The lower quantile of the active weights of the global batch."""
         values = weights if active is None else torch.where(active, weights, math.inf)
-        values = values.reshape(-1)
         _, count = self._totals(weights, active, None)
-        if n_processes(self.process_group) > 1:
-            values = gather_padded(values, self.process_group)
-        rank = torch.as_tensor(count - 1, device=values.device) * self.max_weight[1]
-        return values.sort().values[rank.floor().long()]
+        return padded_quantile(values, self.max_weight[1], count, self.process_group)
 
     def _totals(
         self, shares: Tensor, active: Tensor | None, sizes: Tensor | None
@@ -455,11 +462,7 @@ class LossWeighter(SteppedModule):
             count = sizes.sum()
         else:
             count = shares.numel() if active is None else active.sum()
-        if n_processes(self.process_group) > 1:
-            pair = torch.stack([total, torch.as_tensor(count, dtype=total.dtype).to(total.device)])
-            dist.all_reduce(pair, dist.ReduceOp.SUM, self.process_group)
-            return pair[0], pair[1].clamp_min(1.0)
-        return total, max(count, 1) if isinstance(count, int) else count.clamp_min(1)
+        return global_totals(total, count, self.process_group)
 
     def _divided(self, shares: Tensor, total: Tensor, count: Tensor | int) -> Tensor:
         """What each loss is multiplied by on this process."""
@@ -491,14 +494,6 @@ class LossWeighter(SteppedModule):
         -------
         str
         """
-        defaults = {
-            "normalize": "batch",
-            "warmup_steps": 0,
-            "max_weight": None,
-            "unit": "row",
-            "aggregate": "row",
-            "on_nonfinite": "ignore",
-        }
-        shown = {name: getattr(self, name) for name in defaults}
-        set_here = [f"{k}={v!r}" for k, v in shown.items() if v != defaults[k]]
+        shown = {name: getattr(self, name) for name in DEFAULTS}
+        set_here = [f"{k}={v!r}" for k, v in shown.items() if v != DEFAULTS[k]]
         return ", ".join([f"{k}={v!r}" for k, v in self._schedules.items()] + set_here)

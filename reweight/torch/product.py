@@ -1,12 +1,14 @@
 """Products of loss weighters, normalised once."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from reweight.torch.base import REACTIONS, LossWeighter
+from reweight.torch.index import IndexWeighter
 
 
 class ProductWeighter(LossWeighter):
@@ -28,8 +30,10 @@ class ProductWeighter(LossWeighter):
         Cap on the product.
     mean : float, default=None
         Mean raw weight of the training set, which ``normalize="dataset"``
-        divides by. None multiplies the means of the factors that are
-        normalised by the data set, which is exact if they are uncorrelated.
+        divides by. None takes that of the factors that are normalised by the
+        data set: the mean of their product where all are `IndexWeighter` of the
+        same rows, else the product of their means, which is exact if they are
+        uncorrelated.
 
     Raises
     ------
@@ -77,7 +81,10 @@ class ProductWeighter(LossWeighter):
             **common,
         )
         self.factors = nn.ModuleList(factors)
-        self.mean = mean
+        mean = _joint_mean(factors) if mean is None else mean
+        self.register_buffer("mean", None if mean is None else torch.as_tensor(float(mean)))
+        if self.normalize == "dataset":
+            self.dataset_mean()
 
     def raw_weights(self, loss: Tensor, *, mask: Tensor | None = None, **context: Any) -> Tensor:
         """Product of the raw weights of the factors, each after its warm-up and cap.
@@ -100,17 +107,14 @@ class ProductWeighter(LossWeighter):
             product = weights if product is None else product * weights
         return product
 
-    def dataset_mean(self) -> Tensor | float:
+    def dataset_mean(self) -> Tensor:
         """Mean of the product over the training set.
 
         Returns
         -------
-        float or Tensor of shape ()
+        Tensor of shape ()
         """
-        if self.mean is not None:
-            return self.mean
-        known = [f.dataset_mean() for f in self.factors if f.normalize == "dataset"]
-        return math.prod(known) if known else super().dataset_mean()
+        return super().dataset_mean() if self.mean is None else self.mean
 
     def observe(self, model: nn.Module, per_item_loss: Callable, batch: Any) -> None:
         """Let every factor look at the model.
@@ -143,3 +147,21 @@ class ProductWeighter(LossWeighter):
         super()._advance()
         for factor in self.factors:
             factor._advance()
+
+
+def _joint_mean(factors: Sequence[LossWeighter]) -> float | None:
+    """Mean over the training set of the product of the factors that know theirs."""
+    known = [factor for factor in factors if factor.normalize == "dataset"]
+    if not known:
+        return None
+    if all(isinstance(factor, IndexWeighter) for factor in known) and _same_rows(known):
+        return float(torch.stack([factor.values for factor in known]).double().prod(0).mean())
+    return math.prod(float(factor.dataset_mean()) for factor in known)
+
+
+def _same_rows(factors: Sequence[IndexWeighter]) -> bool:
+    """Whether weights by index are of the same rows in the same order."""
+    first = factors[0]
+    if first.keys is None:
+        return all(f.keys is None and f.values.shape == first.values.shape for f in factors)
+    return all(f.keys is not None and torch.equal(f.keys, first.keys) for f in factors)
