@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from reweight.base import Weighter
     from reweight.cross_fitting import cross_fit
+    from reweight.datasets.quantile_models import make_quantile_models
     from reweight.datasets.response_errors import make_response_errors
     from reweight.diagnostics.balance_table import balance_table
     from reweight.diagnostics.distances import domain_auc, energy_distance, mmd, weighted_ks
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
         weight_histogram,
     )
     from reweight.diagnostics.weight_report import weight_report
+    from reweight.metrics.flips import negative_flip_rate, positive_flip_rate
     from reweight.metrics.label_errors import error_residual_ratio
     from reweight.metrics.ordinal import ranked_probability_score
     from reweight.metrics.quantile import (
@@ -31,6 +33,23 @@ if TYPE_CHECKING:
     from reweight.ordinal.plots import boundary_coefficient_plot, validation_path_plot
     from reweight.ordinal.relaxed_proportional_odds import RelaxedProportionalOdds
     from reweight.ordinal.relaxed_proportional_odds_cv import RelaxedProportionalOddsCV
+    from reweight.parameters.averaging import average_parameters
+    from reweight.parameters.backward_compatible import BackwardCompatibleClassifier
+    from reweight.parameters.class_alignment import align_class_weights
+    from reweight.parameters.dynamic_interpolation import (
+        DynamicInterpolationClassifier,
+        entropy_weights,
+    )
+    from reweight.parameters.fisher import fisher_information
+    from reweight.parameters.gradient_matching import gradient_matching_weights
+    from reweight.parameters.model_stock import stock_weights
+    from reweight.parameters.moving_average import MovingAverageEstimator
+    from reweight.parameters.plots import flip_path_plot
+    from reweight.parameters.pooling import PooledEstimate, pool_estimates
+    from reweight.parameters.similarity import similarity_weights
+    from reweight.parameters.views import get_parameters, set_parameters
+    from reweight.parameters.weight_signature import WeightSignature
+    from reweight.quantiles.aggregator import QuantileAggregator
     from reweight.quantiles.monotone import isotonic_quantiles, sort_quantiles, sweep_quantiles
     from reweight.resampling import resample_weights
     from reweight.reweighted import Reweighted
@@ -43,11 +62,19 @@ if TYPE_CHECKING:
     from reweight.solvers.result import SolverResult
 
 _PUBLIC = {
+    "BackwardCompatibleClassifier": "reweight.parameters.backward_compatible",
+    "DynamicInterpolationClassifier": "reweight.parameters.dynamic_interpolation",
+    "MovingAverageEstimator": "reweight.parameters.moving_average",
+    "PooledEstimate": "reweight.parameters.pooling",
+    "QuantileAggregator": "reweight.quantiles.aggregator",
     "RelaxedProportionalOdds": "reweight.ordinal.relaxed_proportional_odds",
     "RelaxedProportionalOddsCV": "reweight.ordinal.relaxed_proportional_odds_cv",
     "Reweighted": "reweight.reweighted",
     "SolverResult": "reweight.solvers.result",
+    "WeightSignature": "reweight.parameters.weight_signature",
     "Weighter": "reweight.base",
+    "align_class_weights": "reweight.parameters.class_alignment",
+    "average_parameters": "reweight.parameters.averaging",
     "balance_table": "reweight.diagnostics.balance_table",
     "boundary_coefficient_plot": "reweight.ordinal.plots",
     "cross_fit": "reweight.cross_fitting",
@@ -55,7 +82,12 @@ _PUBLIC = {
     "domain_auc": "reweight.diagnostics.distances",
     "effective_sample_size": "reweight.normalization",
     "energy_distance": "reweight.diagnostics.distances",
+    "entropy_weights": "reweight.parameters.dynamic_interpolation",
     "error_residual_ratio": "reweight.metrics.label_errors",
+    "fisher_information": "reweight.parameters.fisher",
+    "flip_path_plot": "reweight.parameters.plots",
+    "get_parameters": "reweight.parameters.views",
+    "gradient_matching_weights": "reweight.parameters.gradient_matching",
     "interval_calibration_error": "reweight.metrics.quantile",
     "interval_score": "reweight.metrics.quantile",
     "isotonic_quantiles": "reweight.quantiles.monotone",
@@ -63,17 +95,24 @@ _PUBLIC = {
     "loss_ratio_weights": "reweight.selection.loss_ratio",
     "love_plot": "reweight.diagnostics.plots",
     "majority_vote": "reweight.selection.loss_ratio",
+    "make_quantile_models": "reweight.datasets.quantile_models",
     "make_response_errors": "reweight.datasets.response_errors",
     "mirrored_propensity_histogram": "reweight.diagnostics.plots",
     "mmd": "reweight.diagnostics.distances",
+    "negative_flip_rate": "reweight.metrics.flips",
     "normalize_weights": "reweight.normalization",
     "parallel_test": "reweight.ordinal.parallel_test",
     "pinball_loss": "reweight.metrics.quantile",
+    "pool_estimates": "reweight.parameters.pooling",
+    "positive_flip_rate": "reweight.metrics.flips",
     "quantile_calibration_error": "reweight.metrics.quantile",
     "ranked_probability_score": "reweight.metrics.ordinal",
     "resample_weights": "reweight.resampling",
     "select_by_loss_ratio": "reweight.selection.loss_ratio",
+    "set_parameters": "reweight.parameters.views",
+    "similarity_weights": "reweight.parameters.similarity",
     "sort_quantiles": "reweight.quantiles.monotone",
+    "stock_weights": "reweight.parameters.model_stock",
     "sweep_quantiles": "reweight.quantiles.monotone",
     "uncertainty_report": "reweight.metrics.uncertainty",
     "validation_path_plot": "reweight.ordinal.plots",

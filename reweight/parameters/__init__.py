@@ -1,0 +1,1 @@
+"""Averaging, merging and pooling the parameters of fitted models."""

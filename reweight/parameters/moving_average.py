@@ -1,0 +1,296 @@
+"""A slow copy of an estimator that learns in steps."""
+
+from copy import deepcopy
+from numbers import Integral, Real
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils import check_random_state, get_tags
+from sklearn.utils._param_validation import HasMethods, Interval
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from reweight.parameters.averaging import average_parameters
+from reweight.validation import check_sample_weight, count_rows, take_rows
+
+
+def _slow_has(name: str):
+    """Whether the estimator has a method, with its own words if it has not."""
+
+    def check(self) -> bool:
+        getattr(getattr(self, "estimator_", self.estimator), name)
+        return True
+
+    return check
+
+
+class MovingAverageEstimator(MetaEstimatorMixin, BaseEstimator):
+    r"""Exponential moving average of the parameters of an estimator that learns in steps.
+
+    A fast copy learns from each batch by `partial_fit`; a slow copy, which
+    predicts, follows it: :math:`\theta_{slow} \leftarrow \beta \theta_{slow} +
+    (1 - \beta) \theta_{fast}`. It forgets less when batches come from changing
+    tasks, and its noise is smaller.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Estimator with `partial_fit` and parameters that `get_parameters` finds,
+        such as `SGDClassifier` or `MLPRegressor`.
+    decay : float, default=0.99
+        The β of the average, from 0 (no memory) to below 1.
+    start_from : estimator, default=None
+        Fitted estimator of the same kind that both copies start from; wrap it
+        in `FrozenEstimator` where the whole may be cloned. None starts from the
+        parameters after the first batch.
+    max_iter : int, default=10
+        Passes of `fit` over the rows.
+    batch_size : int, default=100
+        Rows of a batch of `fit`.
+    random_state : int, RandomState instance or None, default=None
+        Shuffles the rows in each pass of `fit`.
+
+    Attributes
+    ----------
+    estimator_ : estimator
+        The slow copy.
+    fast_estimator_ : estimator
+        The fast copy.
+    n_updates_ : int
+        Number of batches seen.
+    classes_ : ndarray of shape (n_classes,)
+        Classes, for classifiers.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of str of shape (n_features_in_,)
+        Their names, if there are any.
+
+    See Also
+    --------
+    average_parameters : Averages of models that are done.
+
+    References
+    ----------
+    Stojanovski, Z., Roth, K., Akata, Z. (2022). Momentum-based weight
+    interpolation of strong zero-shot models for continual learning. NeurIPS
+    workshop on interpolation regularizers.
+
+    Polyak, B., Juditsky, A. (1992). Acceleration of stochastic approximation by
+    averaging. SIAM Journal on Control and Optimization, 30.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from reweight import MovingAverageEstimator
+    >>> from sklearn.linear_model import SGDRegressor
+    >>> rng = np.random.default_rng(0)
+    >>> model = MovingAverageEstimator(SGDRegressor(random_state=0), decay=0.9)
+    >>> for _ in range(200):
+    ...     X = rng.normal(size=(20, 1))
+    ...     model = model.partial_fit(X, 2 * X[:, 0] + rng.normal(size=20))
+    >>> model.n_updates_, model.estimator_.coef_.round(1)
+    (200, array([2.]))
+    """
+
+    _parameter_constraints = {
+        "estimator": [HasMethods(["fit", "partial_fit", "predict"])],
+        "decay": [Interval(Real, 0, 1, closed="left")],
+        "start_from": [HasMethods(["predict"]), None],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        estimator: Any,
+        decay: float = 0.99,
+        start_from: Any = None,
+        *,
+        max_iter: int = 10,
+        batch_size: int = 100,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.estimator = estimator
+        self.decay = decay
+        self.start_from = start_from
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.random_state = random_state
+
+    def fit(
+        self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
+        """Start anew and learn from shuffled batches of these rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features.
+        y : array-like of shape (n_samples,), default=None
+            Responses.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights, if the estimator takes any.
+
+        Returns
+        -------
+        MovingAverageEstimator
+        """
+        self._validate_params()
+        for name in ("estimator_", "fast_estimator_", "n_updates_"):
+            vars(self).pop(name, None)
+        if y is None:
+            raise ValueError(
+                f"{type(self).__name__}: requires y to be passed, but the target y is None"
+            )
+        n = count_rows(X)
+        weight = None if sample_weight is None else check_sample_weight(sample_weight, X)
+        classes = np.unique(np.asarray(y)) if is_classifier(self.estimator) else None
+        random_state = check_random_state(self.random_state)
+        for _ in range(self.max_iter):
+            order = random_state.permutation(n)
+            for start in range(0, n, self.batch_size):
+                rows = order[start : start + self.batch_size]
+                X_rows, y_rows = take_rows(self.estimator, X, y, rows)
+                part = None if weight is None else weight[rows]
+                self.partial_fit(X_rows, y_rows, classes, sample_weight=part)
+        return self
+
+    def partial_fit(
+        self,
+        X: Any,
+        y: ArrayLike | None = None,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
+        """Let the fast copy learn from a batch and the slow one follow.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features.
+        y : array-like of shape (n_samples,), default=None
+            Responses.
+        classes : array-like of shape (n_classes,), default=None
+            All classes, needed by classifiers in the first call.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights, if the estimator takes any.
+
+        Returns
+        -------
+        MovingAverageEstimator
+        """
+        self._validate_params()
+        first = not hasattr(self, "fast_estimator_")
+        fast, slow = self._start() if first else (self.fast_estimator_, self.estimator_)
+        params = {"classes": classes} if first and classes is not None else {}
+        if sample_weight is not None:
+            params["sample_weight"] = sample_weight
+        fast.partial_fit(X, y, **params)
+        if slow is None:
+            slow = deepcopy(fast)
+        self.estimator_ = average_parameters([slow, fast], [self.decay, 1 - self.decay])
+        self.fast_estimator_ = fast
+        self.n_updates_ = 1 if first else self.n_updates_ + 1
+        for name in ("classes_", "n_features_in_", "feature_names_in_"):
+            if hasattr(fast, name):
+                setattr(self, name, getattr(fast, name))
+        return self
+
+    def _start(self) -> tuple[Any, Any]:
+        """Fast and slow copy before the first batch."""
+        if self.start_from is None:
+            return clone(self.estimator), None
+        slow = self.start_from
+        slow = slow.estimator if isinstance(slow, FrozenEstimator) else slow
+        check_is_fitted(slow)
+        if type(slow) is not type(self.estimator):
+            raise TypeError(
+                f"{type(self).__name__}: start_from is a {type(slow).__name__} but estimator a "
+                f"{type(self.estimator).__name__}; start from a fitted one of the same class"
+            )
+        return deepcopy(slow).set_params(**self.estimator.get_params(deep=False)), slow
+
+    @available_if(_slow_has("predict"))
+    def predict(self, X: Any) -> NDArray:
+        """Predictions of the slow copy.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+        """
+        check_is_fitted(self)
+        return self.estimator_.predict(X)
+
+    @available_if(_slow_has("predict_proba"))
+    def predict_proba(self, X: Any) -> NDArray:
+        """Class probabilities of the slow copy.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+        """
+        check_is_fitted(self)
+        return self.estimator_.predict_proba(X)
+
+    @available_if(_slow_has("decision_function"))
+    def decision_function(self, X: Any) -> NDArray:
+        """Decision values of the slow copy.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_classes)
+        """
+        check_is_fitted(self)
+        return self.estimator_.decision_function(X)
+
+    @available_if(_slow_has("score"))
+    def score(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Score of the slow copy.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features.
+        y : array-like of shape (n_samples,)
+            Responses.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights.
+
+        Returns
+        -------
+        float
+        """
+        check_is_fitted(self)
+        return self.estimator_.score(X, y, sample_weight=sample_weight)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "estimator_")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        inner = get_tags(self.estimator)
+        tags.estimator_type = inner.estimator_type
+        tags.classifier_tags = inner.classifier_tags
+        tags.regressor_tags = inner.regressor_tags
+        tags.target_tags = inner.target_tags
+        tags.input_tags.sparse = inner.input_tags.sparse
+        return tags
