@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reweight.exceptions import InfeasibleError
 from reweight.solvers.result import SolverResult
 
 
@@ -441,3 +442,238 @@ def feasible_confidence_reference(
     )
     second.solve(solver=cp.CLARABEL, **options)
     return residual.value
+
+
+def pinball_highs(
+    E: NDArray[np.float64],
+    lower_slope: NDArray[np.float64],
+    upper_slope: NDArray[np.float64],
+    *,
+    offset: NDArray[np.float64] | None = None,
+    bounded: NDArray[np.bool_] | None = None,
+    unit: NDArray[np.float64] | None = None,
+) -> SolverResult:
+    """The program of `simplex_pinball` without ridge, by HiGHS on its dual.
+
+    The dual has a bounded column per row and as many rows as there are
+    weights, which simplex methods like ten times better than the primal.
+
+    Parameters
+    ----------
+    E : ndarray of shape (N, d)
+        Residual of each row under each column alone.
+    lower_slope, upper_slope : ndarray of shape (N,)
+        Slopes of the loss left and right of zero.
+    offset : ndarray of shape (N,), default=None
+        Residual at weights of zero; None is zero.
+    bounded : ndarray of bool of shape (d,), default=None
+        Weights that must not be negative; None is all.
+    unit : ndarray of shape (d,), default=None
+        Ones for weights that sum to one; None is all, zeros mean no sum.
+
+    Returns
+    -------
+    SolverResult
+        `x` are the weights, `dual` has shape (N,).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from reweight.solvers.reference import pinball_highs
+    >>> E = np.array([[1.0, -1.0], [2.0, -2.0], [-1.0, 3.0]])
+    >>> pinball_highs(E, np.full(3, -0.5), np.full(3, 0.5)).x
+    array([0.5, 0.5])
+    """
+    from scipy.optimize import linprog
+
+    n, d = E.shape
+    offset = np.zeros(n) if offset is None else offset
+    bounded = np.ones(d, bool) if bounded is None else bounded
+    unit = np.ones(d) if unit is None else unit
+    summed = bool(unit.any())
+    A = np.column_stack([-E.T, unit]) if summed else -E.T
+    bounds = np.column_stack([lower_slope, upper_slope])
+    if summed:
+        bounds = np.vstack([bounds, [-np.inf, np.inf]])
+    free = ~bounded
+    found = linprog(
+        -np.append(offset, 1.0) if summed else -offset,
+        A_ub=A[bounded] if bounded.any() else None,
+        b_ub=np.zeros(bounded.sum()) if bounded.any() else None,
+        A_eq=A[free] if free.any() else None,
+        b_eq=np.zeros(free.sum()) if free.any() else None,
+        bounds=bounds,
+        method="highs",
+        options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
+    )
+    if found.x is None:
+        raise RuntimeError(f"pinball_highs: HiGHS returned no solution: {found.message}")
+    w = np.zeros(d)
+    w[bounded] = np.maximum(-found.ineqlin.marginals, 0.0)
+    w[free] = -found.eqlin.marginals
+    if summed:
+        w[unit > 0] /= w[unit > 0].sum()
+    residual = offset + E @ w
+    objective = float(np.maximum(upper_slope * residual, lower_slope * residual).sum())
+    gap = max(objective + float(found.fun), 0.0) / max(objective, np.finfo(float).tiny)
+    return SolverResult(
+        x=w,
+        dual=np.clip(found.x[:n], lower_slope, upper_slope),
+        objective=objective,
+        optimality_gap=gap,
+        certificate="duality_gap",
+        n_iter=int(found.nit),
+        converged=found.status == 0,
+        solver="highs",
+    )
+
+
+def pinball_reference(
+    E: NDArray[np.float64],
+    lower_slope: NDArray[np.float64],
+    upper_slope: NDArray[np.float64],
+    *,
+    alpha: float = 0.0,
+    center: NDArray[np.float64] | None = None,
+    offset: NDArray[np.float64] | None = None,
+    nonnegative: bool = True,
+    unit_sum: bool = True,
+) -> SolverResult:
+    """The program of `simplex_pinball` as it is written, by Clarabel.
+
+    Parameters
+    ----------
+    E : ndarray of shape (N, d)
+        Residual of each row under each column alone.
+    lower_slope, upper_slope : ndarray of shape (N,)
+        Slopes of the loss left and right of zero.
+    alpha : float, default=0
+        Ridge.
+    center : ndarray of shape (d,), default=None
+        Its centre; None is equal weights.
+    offset : ndarray of shape (N,), default=None
+        Residual at weights of zero; None is zero.
+    nonnegative : bool, default=True
+        Whether weights must not be negative.
+    unit_sum : bool, default=True
+        Whether they must sum to one.
+
+    Returns
+    -------
+    SolverResult
+        `x` are the weights; `dual` is None.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from reweight.solvers.reference import pinball_reference
+    >>> E = np.array([[1.0, -1.0], [2.0, -2.0], [-1.0, 3.0]])
+    >>> pinball_reference(E, np.full(3, -0.5), np.full(3, 0.5)).x.round(6)
+    array([0.5, 0.5])
+    """
+    import cvxpy as cp
+
+    d = E.shape[1]
+    w = cp.Variable(d)
+    residual = E @ w if offset is None else offset + E @ w
+    loss = cp.sum(upper_slope @ cp.pos(residual) - lower_slope @ cp.neg(residual))
+    if alpha > 0:
+        middle = np.full(d, 1.0 / d) if center is None else center
+        loss = loss + 0.5 * alpha * cp.sum_squares(w - middle)
+    constraints = [w >= 0] if nonnegative else []
+    if unit_sum:
+        constraints.append(cp.sum(w) == 1)
+    problem = cp.Problem(cp.Minimize(loss), constraints)
+    problem.solve(
+        solver=cp.CLARABEL, tol_gap_abs=1e-11, tol_gap_rel=1e-11, tol_feas=1e-11, max_iter=500
+    )
+    return SolverResult(
+        x=w.value,
+        dual=None,
+        objective=float(problem.value),
+        optimality_gap=1e-11,
+        certificate="duality_gap",
+        n_iter=int(problem.solver_stats.num_iters),
+        converged=problem.status == "optimal",
+        solver="clarabel",
+    )
+
+
+def crossing_reference(program: Any, *, alpha: float = 0.0) -> SolverResult:
+    """A `CrossingProgram` as it is written, by Clarabel; it also takes a ridge.
+
+    Parameters
+    ----------
+    program : CrossingProgram
+        What to solve.
+    alpha : float, default=0
+        Ridge towards equal weights in every group, on the scale of the sum of
+        losses.
+
+    Returns
+    -------
+    SolverResult
+        `x` is a tuple of weights (p, n_groups) and intercepts (n_groups,);
+        `dual` is None.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from reweight.solvers.crossing_pinball import CrossingProgram
+    >>> from reweight.solvers.reference import crossing_reference
+    >>> program = CrossingProgram(
+    ...     np.array([[[0.0, 1.0], [2.0, 3.0]]]),
+    ...     np.array([1.0]),
+    ...     np.array([0.4, 0.6]),
+    ...     np.ones(1),
+    ...     np.arange(2),
+    ...     np.inf,
+    ...     np.zeros(1),
+    ... )
+    >>> bool(crossing_reference(program).objective < 1e-6)
+    True
+    """
+    import cvxpy as cp
+
+    _, p, m = program.Q.shape
+    n_groups = int(program.groups.max()) + 1
+    w = cp.Variable((p, n_groups))
+    b = cp.Variable(n_groups)
+    c, groups = program.weights, program.groups
+    fitted = [program.Q[:, :, k] @ w[:, groups[k]] + b[groups[k]] for k in range(m)]
+    loss = 0.0
+    for k, tau in enumerate(program.quantiles):
+        residual = program.y - fitted[k]
+        loss = loss + c @ (tau * cp.pos(residual) + (1 - tau) * cp.neg(residual))
+    constraints = [] if program.fit_intercept else [b == 0]
+    for k in range(m - 1):
+        crossing = fitted[k] - fitted[k + 1] + program.margins[k]
+        if np.isfinite(program.crossing_price):
+            loss = loss + program.crossing_price * (c @ cp.pos(crossing))
+        else:
+            constraints.append(crossing <= 0)
+    if alpha > 0:
+        loss = loss + 0.5 * alpha * cp.sum_squares(w - 1.0 / p)
+    if program.nonnegative:
+        constraints.append(w >= 0)
+    if program.unit_sum:
+        constraints.append(cp.sum(w, axis=0) == 1)
+    problem = cp.Problem(cp.Minimize(loss), constraints)
+    problem.solve(
+        solver=cp.CLARABEL, tol_gap_abs=1e-10, tol_gap_rel=1e-10, tol_feas=1e-10, max_iter=500
+    )
+    if w.value is None:
+        raise InfeasibleError(
+            f"crossing_reference: no weights found, {problem.status}; sort the quantiles of the "
+            "models first, lower the margin, or price crossings"
+        )
+    return SolverResult(
+        x=(w.value, b.value),
+        dual=None,
+        objective=float(problem.value),
+        optimality_gap=1e-10,
+        certificate="duality_gap",
+        n_iter=int(problem.solver_stats.num_iters),
+        converged=problem.status == "optimal",
+        solver="clarabel",
+    )

@@ -30,6 +30,7 @@ from reweight.validation import check_sample_weight, validate_features
 # Arguments of estimators that cannot be built without.
 CONSTRUCTOR_ARGUMENTS = {
     "LabelShiftClassifier": lambda: {"estimator": LogisticRegression()},
+    "QuantileAggregator": lambda: {"quantiles": [0.5]},
     "Reweighted": lambda: {"estimator": LinearRegression(), "weighter": NormWeighter()},
     "WeightedEffect": lambda: {"weighter": causal.EntropyBalancing(on_infeasible="relax")},
     "WeightedTraining": lambda: {"estimator": LinearRegression()},

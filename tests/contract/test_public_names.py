@@ -99,6 +99,7 @@ SPELLING_EXCEPTIONS = {
     ("reweight.RelaxedProportionalOdds", "eps"),  # the length of a path, as in scikit-learn
     ("reweight.RelaxedProportionalOddsCV", "eps"),
     ("reweight.SolverResult", "n_iter"),  # iterations taken, a field of the record
+    ("reweight.interval_score", "upper"),  # an end of an interval
 }
 FITTED_SPELLING = {
     "optimality_gap_": ["dual_gap_", "gap_", "kkt_residual_"],
