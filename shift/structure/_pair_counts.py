@@ -103,7 +103,7 @@ def _count_codes(u: Any, v: Any, codes: Any, n_classes: int, weight: Any, mask: 
 def _count_probabilities(u: Any, v: Any, P: Any, weight: Any, mask: Any) -> PairCounts:
     receivers = P if mask is None else P * mask[:, None]
     if is_tensor(P):
-        messages = P[u] if weight is None else P[u] * weight[:, None]
+        messages = P[u] if weight is None else P[u] * weight[:, None].to(P.dtype)
         arriving = P.new_zeros(P.shape).index_add(0, v, messages)
     else:
         values = np.ones(len(u)) if weight is None else weight
