@@ -16,10 +16,10 @@ if TYPE_CHECKING:
         weight_histogram,
     )
     from reweight.diagnostics.weight_report import weight_report
-    from reweight.magnitude.magnitude import magnitude, magnitude_function
-    from reweight.magnitude.outlier_detector import MagnitudeOutlierDetector
-    from reweight.magnitude.plots import magnitude_plot, weighting_vector_plot
-    from reweight.magnitude.weighting_vector import WeightingVector
+    from reweight.metric_space.magnitude import magnitude, magnitude_function
+    from reweight.metric_space.outlier_detector import MagnitudeOutlierDetector
+    from reweight.metric_space.plots import magnitude_plot, weighting_vector_plot
+    from reweight.metric_space.weighting_vector import WeightingVector
     from reweight.metrics.flips import negative_flip_rate, positive_flip_rate
     from reweight.metrics.label_errors import error_residual_ratio
     from reweight.metrics.ordinal import ranked_probability_score
@@ -66,9 +66,9 @@ if TYPE_CHECKING:
     from reweight.solvers.result import SolverResult
 
 _PUBLIC = {
-    "MagnitudeOutlierDetector": "reweight.magnitude.outlier_detector",
     "BackwardCompatibleClassifier": "reweight.parameters.backward_compatible",
     "DynamicInterpolationClassifier": "reweight.parameters.dynamic_interpolation",
+    "MagnitudeOutlierDetector": "reweight.metric_space.outlier_detector",
     "MovingAverageEstimator": "reweight.parameters.moving_average",
     "PooledEstimate": "reweight.parameters.pooling",
     "QuantileAggregator": "reweight.quantiles.aggregator",
@@ -78,7 +78,7 @@ _PUBLIC = {
     "SolverResult": "reweight.solvers.result",
     "WeightSignature": "reweight.parameters.weight_signature",
     "Weighter": "reweight.base",
-    "WeightingVector": "reweight.magnitude.weighting_vector",
+    "WeightingVector": "reweight.metric_space.weighting_vector",
     "align_class_weights": "reweight.parameters.class_alignment",
     "average_parameters": "reweight.parameters.averaging",
     "balance_table": "reweight.diagnostics.balance_table",
@@ -100,12 +100,12 @@ _PUBLIC = {
     "loss_ratio_distance": "reweight.selection.loss_ratio",
     "loss_ratio_weights": "reweight.selection.loss_ratio",
     "love_plot": "reweight.diagnostics.plots",
+    "magnitude": "reweight.metric_space.magnitude",
+    "magnitude_function": "reweight.metric_space.magnitude",
+    "magnitude_plot": "reweight.metric_space.plots",
     "majority_vote": "reweight.selection.loss_ratio",
     "make_quantile_models": "reweight.datasets.quantile_models",
     "make_response_errors": "reweight.datasets.response_errors",
-    "magnitude": "reweight.magnitude.magnitude",
-    "magnitude_function": "reweight.magnitude.magnitude",
-    "magnitude_plot": "reweight.magnitude.plots",
     "mirrored_propensity_histogram": "reweight.diagnostics.plots",
     "mmd": "reweight.diagnostics.distances",
     "negative_flip_rate": "reweight.metrics.flips",
@@ -129,7 +129,7 @@ _PUBLIC = {
     "weight_report": "reweight.diagnostics.weight_report",
     "weighted_interval_score": "reweight.metrics.quantile",
     "weighted_ks": "reweight.diagnostics.distances",
-    "weighting_vector_plot": "reweight.magnitude.plots",
+    "weighting_vector_plot": "reweight.metric_space.plots",
 }
 
 __all__ = sorted(_PUBLIC)

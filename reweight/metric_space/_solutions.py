@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve, get_lapack_funcs, solve_triangular
+from scipy.linalg import cho_factor, cho_solve, lapack, solve_triangular
 from scipy.sparse.linalg import LinearOperator, cg
 
 from reweight.kernels.chunks import row_slices
-from reweight.magnitude._local_solve import (
+from reweight.metric_space._local_solve import (
     VARIANCE_FLOOR,
     NeighborSearch,
     SparseInverse,
@@ -16,7 +16,7 @@ from reweight.magnitude._local_solve import (
     nearest_others,
     sparse_inverse,
 )
-from reweight.magnitude._points import PointSet
+from reweight.metric_space._points import PointSet
 
 QUERY_ROWS = 1024
 JITTERS = (0.0, 1e-10, 1e-8, 1e-6)
@@ -51,7 +51,7 @@ class Cholesky:
         return cho_solve((self.L, True), right, check_finite=False)
 
     def explained(self, c: NDArray) -> NDArray[np.float64]:
-        """c' (Z + alpha I)^-1 c of each row c."""
+        """Quadratic form c' (Z + alpha I)^-1 c of each row c."""
         half = solve_triangular(self.L, c.T, lower=True, check_finite=False, overwrite_b=True)
         return np.einsum("ij,ij->j", half, half)
 
@@ -78,17 +78,16 @@ class SymmetricIndefinite:
     def __init__(self, points: PointSet, scale: float, alpha: float) -> None:
         Z = points.similarity_matrix(scale)
         Z[np.diag_indices(len(Z))] = 1.0 + alpha
-        factorize, self._solve = get_lapack_funcs(("sytrf", "sytrs"), (Z,))
-        self.factor, self.pivots, info = factorize(Z.T, lower=True, overwrite_a=True)
+        self.factor, self.pivots, info = lapack.dsytrf(Z.T, lower=True, overwrite_a=True)
         if info > 0:
             raise np.linalg.LinAlgError("similarities are singular")
 
     def solve(self, right: NDArray) -> NDArray[np.float64]:
         """(Z + alpha I)^-1 times vectors."""
-        return self._solve(self.factor, self.pivots, right, lower=True)[0]
+        return lapack.dsytrs(self.factor, self.pivots, right, lower=True)[0]
 
     def explained(self, c: NDArray) -> NDArray[np.float64]:
-        """c' (Z + alpha I)^-1 c of each row c."""
+        """Quadratic form c' (Z + alpha I)^-1 c of each row c."""
         return np.einsum("ij,ji->i", c, self.solve(c.T))
 
     def inverse_diagonal(self) -> NDArray[np.float64]:
@@ -202,6 +201,8 @@ class NeighborSolution:
         Largest number of their steps.
     rng : numpy.random.RandomState
         Draws the order of the points and the rows of Z w = 1 to look at.
+    verbose : int, default=0
+        Whether to show the steps of conjugate gradients as a progress bar.
     """
 
     points: PointSet
@@ -212,6 +213,7 @@ class NeighborSolution:
     tol: float
     max_iter: int
     rng: np.random.RandomState
+    verbose: int = 0
     n_iter: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
@@ -247,11 +249,17 @@ class NeighborSolution:
         self._diagonal = 1.0 / variance
 
     def _conjugate_gradients(self, ones: NDArray) -> None:
-        n = len(ones)
-        shape = (n, n)
+        shape = (len(ones), len(ones))
+        progress = None
+        if self.verbose:
+            from tqdm.auto import tqdm
+
+            progress = tqdm(desc="conjugate gradients", unit="step")
 
         def count(_) -> None:
             self.n_iter += 1
+            if progress is not None:
+                progress.update()
 
         self.w, info = cg(
             LinearOperator(shape, matvec=self._product, dtype=np.float64),
@@ -262,6 +270,8 @@ class NeighborSolution:
             M=LinearOperator(shape, matvec=self._inverse.product, dtype=np.float64),
             callback=count,
         )
+        if progress is not None:
+            progress.close()
         self.converged = info == 0
         self.magnitude = float(self.w.sum())
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, solve
 from scipy.optimize import brentq
 
-from reweight.magnitude._points import PointSet
+from reweight.metric_space._points import PointSet
 
 # Above the first number of points the scale is found on the second.
 MAX_POINTS = 2000

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reweight.magnitude._points import PointSet
-from reweight.magnitude._solutions import ExactSolution
+from reweight.metric_space._points import PointSet
+from reweight.metric_space._solutions import ExactSolution
 from reweight.solvers.dense_qp import dense_qp
 from reweight.solvers.projected_gradient import projected_gradient
 
@@ -81,7 +81,7 @@ def solve_exactly(points: PointSet, scale: float, alpha: float, tol: float) -> E
 
 
 def _polish(points: PointSet, scale: float, alpha: float, support: NDArray) -> ExactSolution:
-    """Exact weights at the support, from which what the program left slightly wrong is put right."""
+    """Exact weights at the support, which gives up and takes in what the program missed."""
     for _ in range(MAX_ROUNDS):
         solution = ExactSolution(points, scale, alpha, support=support)
         surplus = kkt_residual(points, solution.w, scale, alpha)[1]
@@ -152,10 +152,10 @@ def normalize_repeatedly(
     w : ndarray of shape (n,)
     n_iter : int
     """
-    w = np.ones(len(points))
-    for n_iter in range(1, max_iter + 1):
-        residual, surplus = kkt_residual(points, w, scale, alpha)
-        if residual <= tol:
-            break
+    w, n_iter = np.ones(len(points)), 0
+    residual, surplus = kkt_residual(points, w, scale, alpha)
+    while residual > tol and n_iter < max_iter:
         w /= 1.0 + surplus
+        residual, surplus = kkt_residual(points, w, scale, alpha)
+        n_iter += 1
     return w, n_iter
