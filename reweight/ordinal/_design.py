@@ -90,8 +90,8 @@ def check_rows(
     if counts.min() < FEW_ROWS:
         rarest = int(np.argmin(counts))
         warn_user(
-            f"{name}: level {classes.tolist()[rarest]!r} has {counts[rarest]} rows; below {FEW_ROWS} its "
-            "boundary is little more than a guess; collect rows, merge levels or raise alpha",
+            f"{name}: level {classes.tolist()[rarest]!r} has {counts[rarest]} rows, fewer than "
+            f"{FEW_ROWS}: its boundary is a guess; collect rows, merge levels or raise alpha",
             UserWarning,
         )
     return rows

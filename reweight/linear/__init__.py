@@ -1,0 +1,1 @@
+"""Linear models for streams, and for tables of runs."""

@@ -1,0 +1,178 @@
+"""The recursions of Kalman-filtered regression."""
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
+
+Array = NDArray[np.float64]
+
+
+@njit(cache=True)
+def filter_rows(H, y, w, mean, P, noise, drift, inflation, cap, seen, path):
+    """Predict and update once a row, changing `mean` and `P`.
+
+    Parameters
+    ----------
+    H : ndarray of shape (n, q)
+        Rows, with a leading one if there is an intercept.
+    y, w : ndarray of shape (n,)
+        Outcomes, and positive weights that divide the noise variance.
+    mean : ndarray of shape (q,)
+        Mean of the coefficients, overwritten.
+    P : ndarray of shape (q, q)
+        Their covariance, overwritten.
+    noise, drift, inflation : float
+        Noise variance, variance of a coefficient's step, and 1 / forgetting.
+    cap : float
+        Largest trace that inflation may lead to, from the q-th row on.
+    seen : int
+        Rows seen before.
+    path : ndarray of shape (n or 0, q)
+        Receives the mean after each row.
+
+    Returns
+    -------
+    sum_log, sum_squares, last : float
+        Sums over rows of log S and of nu^2 / S, with nu the error of the
+        one-step forecast and S its variance.
+    """
+    n, q = H.shape
+    gain = np.empty(q)
+    product = np.empty(q)
+    left = np.empty(q)
+    half = np.empty((q, q))
+    sum_log = 0.0
+    sum_squares = 0.0
+    for t in range(n):
+        trace = 0.0
+        for j in range(q):
+            trace += P[j, j]
+        if inflation > 1.0 and (seen + t < q or trace * inflation <= cap):
+            for i in range(q):
+                for j in range(q):
+                    P[i, j] *= inflation
+        for j in range(q):
+            P[j, j] += drift
+        variance = noise / w[t]
+        total, error = _forecast(H[t], y[t], mean, P, variance, product)
+        for i in range(q):
+            gain[i] = product[i] / total
+            mean[i] += gain[i] * error
+        _joseph_update(H[t], P, gain, product, variance, half, left)
+        sum_log += np.log(total)
+        sum_squares += error * error / total
+        if len(path):
+            path[t] = mean
+    return sum_log, sum_squares
+
+
+@njit(cache=True)
+def _forecast(h, outcome, mean, P, variance, product):
+    """Variance and error of the one-step forecast; fills `product` with P h."""
+    q = len(h)
+    total, error = variance, outcome
+    for i in range(q):
+        value = 0.0
+        for j in range(q):
+            value += P[i, j] * h[j]
+        product[i] = value
+        total += value * h[i]
+        error -= h[i] * mean[i]
+    return total, error
+
+
+@njit(cache=True)
+def _joseph_update(h, P, gain, product, variance, half, left):
+    """Covariance after the update, in place; `half` and `left` are scratch."""
+    q = len(h)
+    # Joseph's form (I - g h) P (I - g h)' + r g g', one factor at a time: the second takes
+    # back the rounding of the first, which (I - g h) P alone would keep as lost definiteness.
+    for i in range(q):
+        value = 0.0
+        for j in range(q):
+            half[i, j] = P[i, j] - gain[i] * product[j]
+            value += half[i, j] * h[j]
+        left[i] = variance * gain[i] - value
+    for i in range(q):
+        for j in range(i + 1):
+            value = 0.5 * (half[i, j] + left[i] * gain[j] + half[j, i] + left[j] * gain[i])
+            P[i, j] = value
+            P[j, i] = value
+
+
+def update_batch(
+    H: Array, y: Array, w: Array, mean: Array, P: Array, noise: float
+) -> tuple[Array, Array, float, float]:
+    """All rows at once for coefficients that stand still; the same as `filter_rows`.
+
+    In coordinates in which the prior covariance is the identity, so that the
+    system is as well conditioned as the rows allow.
+
+    Returns
+    -------
+    mean, P, sum_log, sum_squares
+    """
+    L = cholesky(P, lower=True, check_finite=False)
+    scale = np.sqrt(w / noise)
+    A = (H @ L) * scale[:, None]
+    error = (y - H @ mean) * scale
+    system = A.T @ A
+    system[np.diag_indices_from(system)] += 1.0
+    factor = cho_factor(system, lower=True, check_finite=False)
+    step = cho_solve(factor, A.T @ error, check_finite=False)
+    half = solve_triangular(factor[0], L.T, lower=True, check_finite=False)
+    left = error - A @ step
+    sum_squares = float(left @ left + step @ step)
+    sum_log = float(2 * np.log(np.diag(factor[0])).sum() - 2 * np.log(scale).sum())
+    return mean + L @ step, half.T @ half, sum_log, sum_squares
+
+
+@njit(cache=True)
+def smoothed_gradient_rows(H, y, w, theta, mean, state, ratio, eta0, decay, path):
+    """Stochastic gradient steps whose iterates a local-level filter smooths.
+
+    Parameters
+    ----------
+    H : ndarray of shape (n, q)
+        Rows, with a leading one if there is an intercept.
+    y, w : ndarray of shape (n,)
+        Outcomes and weights.
+    theta, mean : ndarray of shape (q,)
+        Iterate and its filtered value, overwritten.
+    state : ndarray of shape (2,)
+        Filter variance in units of the iterates' noise (infinite at the start), and
+        the number of steps; overwritten.
+    ratio : float
+        Variance of the level's steps over that of the iterates' noise.
+    eta0, decay : float
+        Step size eta0 / (1 + decay t).
+    path : ndarray of shape (n or 0, q)
+        Receives the filtered value after each row.
+
+    Returns
+    -------
+    float
+        Sum of squared one-step forecast errors times weights.
+    """
+    n, q = H.shape
+    squares = 0.0
+    for t in range(n):
+        rate = eta0 / (1.0 + decay * state[1])
+        error = y[t]
+        forecast_error = y[t]
+        for j in range(q):
+            error -= H[t, j] * theta[j]
+            forecast_error -= H[t, j] * mean[j]
+        squares += w[t] * forecast_error * forecast_error
+        predicted = state[0] + ratio
+        gain = 1.0 if np.isinf(predicted) else predicted / (predicted + 1.0)
+        for j in range(q):
+            theta[j] += rate * w[t] * error * H[t, j]
+            mean[j] += gain * (theta[j] - mean[j])
+        # gain = P / (P + 1) of the predicted variance is also the filtered variance.
+        state[0] = gain
+        state[1] += 1.0
+        if len(path):
+            path[t] = mean
+    return squares
