@@ -16,6 +16,8 @@ if TYPE_CHECKING:
         weight_histogram,
     )
     from reweight.diagnostics.weight_report import weight_report
+    from reweight.linear.kalman_regression import KalmanLinearRegression
+    from reweight.linear.local_surrogate import LocalSurrogateSensitivity
     from reweight.metric_space.magnitude import magnitude, magnitude_function
     from reweight.metric_space.outlier_detector import MagnitudeOutlierDetector
     from reweight.metric_space.plots import magnitude_plot, weighting_vector_plot
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from reweight.parameters.views import get_parameters, set_parameters
     from reweight.parameters.weight_signature import WeightSignature
     from reweight.quantiles.aggregator import QuantileAggregator
+    from reweight.quantiles.conformal import ConformalQuantileCalibrator
     from reweight.quantiles.monotone import isotonic_quantiles, sort_quantiles, sweep_quantiles
     from reweight.resampling import resample_weights
     from reweight.reweighted import Reweighted
@@ -67,7 +70,10 @@ if TYPE_CHECKING:
 
 _PUBLIC = {
     "BackwardCompatibleClassifier": "reweight.parameters.backward_compatible",
+    "ConformalQuantileCalibrator": "reweight.quantiles.conformal",
     "DynamicInterpolationClassifier": "reweight.parameters.dynamic_interpolation",
+    "KalmanLinearRegression": "reweight.linear.kalman_regression",
+    "LocalSurrogateSensitivity": "reweight.linear.local_surrogate",
     "MagnitudeOutlierDetector": "reweight.metric_space.outlier_detector",
     "MovingAverageEstimator": "reweight.parameters.moving_average",
     "PooledEstimate": "reweight.parameters.pooling",
