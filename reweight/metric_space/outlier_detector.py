@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -15,10 +16,13 @@ from reweight.metric_space._solve import solve
 from reweight.metric_space.weighting_vector import PARAMETER_CONSTRAINTS, WeightingVector
 from reweight.validation import validate_features, warn_weights
 
-SCORES = frozenset({"weight", "residual", "gain", "spread", "power"})
+CRITERIA = frozenset({"weight", "residual", "gain", "spread", "power"})
 POWER_SCALES = np.linspace(1e-3, 10.0, 20)
 MAX_POWER_GIGABYTES = 8.0
 DEVIATIONS = 3.0
+# Logits of scores that rounding takes to one; and a distance that rounding does not reach.
+LARGEST_LOGIT = 36.0
+LOGIT_ROUNDING = 1e-6
 # Makes the median absolute deviation that of the standard deviation of normal scores.
 NORMAL_MAD = 1.4826
 
@@ -35,7 +39,7 @@ class MagnitudeOutlierDetector(OutlierMixin, BaseEstimator):
 
     Parameters
     ----------
-    score : {"weight", "residual", "gain", "spread", "power"}, default="weight"
+    criterion : {"weight", "residual", "gain", "spread", "power"}, default="weight"
         What makes a row abnormal, with :math:`c_i = \exp(-t\, d(x, x_i))` over the
         other points and w their weighting vector: "weight"
         :math:`(1 - c'w) / (1 - c'Z^{-1}c)`; "residual" :math:`1 - c'w`, the decision
@@ -44,9 +48,10 @@ class MagnitudeOutlierDetector(OutlierMixin, BaseEstimator):
         "power" is the integral of :math:`e^{-t}` times the weight over 20 scales t
         between 0.001 and 10, whatever `scale` says, for standardised columns.
     contamination : "auto" or float, default="auto"
-        Share of training rows to call outliers, at most 0.5. "auto" flags scores
-        above the median by three normal standard deviations, by
-        the median absolute deviation.
+        Share of training rows to call outliers, at most 0.5. "auto" looks at the
+        logits of positive scores, which for two points are their distance times
+        t, and flags those above the median by three standard deviations, told
+        from the median absolute deviation as for normal logits.
     scale : {"magnitude", "median", "nn"} or float, default="magnitude"
         Inverse length t; see `WeightingVector`.
     magnitude_fraction : float, default=0.5
@@ -85,6 +90,8 @@ class MagnitudeOutlierDetector(OutlierMixin, BaseEstimator):
         `decision_function` is `score_samples` minus this.
     weighting_ : WeightingVector
         The weighting vector of the training rows.
+    n_iter_ : int
+        Steps of iterative solvers, 1 for others.
     n_features_in_ : int
         Number of columns of X.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -115,7 +122,7 @@ class MagnitudeOutlierDetector(OutlierMixin, BaseEstimator):
     """
 
     _parameter_constraints = {
-        "score": [StrOptions(set(SCORES))],
+        "criterion": [StrOptions(set(CRITERIA))],
         "contamination": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
         **PARAMETER_CONSTRAINTS,
     }
@@ -123,7 +130,7 @@ class MagnitudeOutlierDetector(OutlierMixin, BaseEstimator):
     def __init__(
         self,
         *,
-        score: str = "weight",
+        criterion: str = "weight",
         contamination: str | float = "auto",
         scale: str | float = "magnitude",
         magnitude_fraction: float = 0.5,
@@ -140,7 +147,7 @@ class MagnitudeOutlierDetector(OutlierMixin, BaseEstimator):
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
     ) -> None:
-        self.score = score
+        self.criterion = criterion
         self.contamination = contamination
         self.scale = scale
         self.magnitude_fraction = magnitude_fraction
@@ -189,16 +196,15 @@ class MagnitudeOutlierDetector(OutlierMixin, BaseEstimator):
                 "rows to differ from"
             )
         self._solutions = [self.weighting_._solution]
-        if self.score == "power":
+        if self.criterion == "power":
             self._solutions = self._solve_at_power_scales(rng)
         self._known = self._scores_of_points()
         self.outlier_scores_ = self._scores(X)
         if isinstance(self.contamination, str):
-            middle = np.median(self.outlier_scores_)
-            deviation = NORMAL_MAD * np.median(np.abs(self.outlier_scores_ - middle))
-            self.offset_ = float(-(middle + DEVIATIONS * deviation))
+            self.offset_ = -_usual_limit(self.outlier_scores_)
         else:
             self.offset_ = float(np.percentile(-self.outlier_scores_, 100 * self.contamination))
+        self.n_iter_ = self.weighting_.n_iter_
         return self
 
     def _weighting(self, rng: np.random.RandomState) -> WeightingVector:
@@ -212,8 +218,8 @@ class MagnitudeOutlierDetector(OutlierMixin, BaseEstimator):
         size = 8e-9 * len(points) ** 2 * len(POWER_SCALES)
         if solver in ("exact", "ldl") and size > MAX_POWER_GIGABYTES:
             raise ValueError(
-                f"{name}: score='power' keeps {len(POWER_SCALES)} factors of {len(points)} points, "
-                f"{size:.1f} GB; use another score, fewer rows or a lower exact_max"
+                f"{name}: criterion='power' keeps {len(POWER_SCALES)} factors of {len(points)} "
+                f"points, {size:.1f} GB; use another criterion, fewer rows or a lower exact_max"
             )
         options = weighting._options(name)
         scales = POWER_SCALES
@@ -226,37 +232,37 @@ class MagnitudeOutlierDetector(OutlierMixin, BaseEstimator):
         if wrong:
             warn_weights(
                 f"{name}: solver={solver!r} does not hold at {wrong} of {len(solutions)} scales of "
-                "score='power'; use another score, or fewer rows and solver='exact'"
+                "criterion='power'; use another criterion, or fewer rows and solver='exact'"
             )
         return solutions
 
     def _scores_of_points(self) -> NDArray[np.float64]:
         """Scores of the distinct training points given the others."""
-        if self.score == "power":
+        if self.criterion == "power":
             return self._integral([solution.w for solution in self._solutions])
         solution = self._solutions[0]
-        if self.score == "weight":
+        if self.criterion == "weight":
             return solution.w.copy()
-        if self.score == "spread":
+        if self.criterion == "spread":
             points = self.weighting_._points
             return 1.0 / points.product(np.ones(len(points)), self.weighting_.scale_)
         inverse = solution.inverse_diagonal()
-        return solution.w / inverse if self.score == "residual" else solution.w**2 / inverse
+        return solution.w / inverse if self.criterion == "residual" else solution.w**2 / inverse
 
     def _scores_of_new(self, queries: NDArray) -> NDArray[np.float64]:
         """Scores of rows that coincide with no training point."""
-        if self.score == "power":
+        if self.criterion == "power":
             return self._integral(
                 [self._new_weight(solution, queries) for solution in self._solutions]
             )
-        if self.score == "spread":
+        if self.criterion == "spread":
             points = self.weighting_._points
             total = points.product(np.ones(len(points)), self.weighting_.scale_, queries)
             return 1.0 / (1.0 + total)
         solution = self._solutions[0]
-        if self.score == "weight":
+        if self.criterion == "weight":
             return self._new_weight(solution, queries)
-        if self.score == "residual":
+        if self.criterion == "residual":
             return self._signed(solution.residual(queries))
         residual, variance = solution.residual_and_variance(queries)
         return self._signed(residual) ** 2 / variance
@@ -322,5 +328,22 @@ class MagnitudeOutlierDetector(OutlierMixin, BaseEstimator):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.input_tags.pairwise = self.metric == "precomputed"
+        tags.input_tags.pairwise = isinstance(self.metric, str) and self.metric == "precomputed"
         return tags
+
+
+def _usual_limit(scores: NDArray[np.float64]) -> float:
+    """Score that usual rows stay below: median plus three deviations of positive scores' logits.
+
+    Scores are bounded by about one, so that no outlier could lie several
+    deviations above the median of the scores themselves.
+    """
+    positive = scores[scores > 0]
+    if not len(positive):
+        return 0.0
+    with np.errstate(divide="ignore"):
+        logits = logit(np.minimum(positive, 1.0))
+    logits = np.minimum(logits, LARGEST_LOGIT)
+    middle = np.median(logits)
+    deviation = NORMAL_MAD * np.median(np.abs(logits - middle))
+    return float(expit(middle + DEVIATIONS * deviation + LOGIT_ROUNDING))
