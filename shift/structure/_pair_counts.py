@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import sparse
 
+from reweight.kernels.edge_pairs import count_pairs
 from shift.structure._graphs import is_tensor, read_edges, read_labels, read_receivers, to_kind_of
 
 
@@ -66,10 +67,6 @@ def pair_counts(
             )
     if symmetrize:
         u, v = _both_directions(u, v, n_nodes)
-    if mask is not None:
-        kept = mask[v]
-        u, v = u[kept], v[kept]
-        edge_weight = None if edge_weight is None else edge_weight[kept]
     if labels.ndim == 1:
         return _count_codes(u, v, labels, n_classes, edge_weight, mask)
     return _count_probabilities(u, v, labels, edge_weight, mask)
@@ -89,14 +86,17 @@ def _both_directions(u: Any, v: Any, n_nodes: int) -> tuple[Any, Any]:
 
 
 def _count_codes(u: Any, v: Any, codes: Any, n_classes: int, weight: Any, mask: Any) -> PairCounts:
-    pairs = codes[v] * n_classes + codes[u]
     chosen = codes if mask is None else codes[mask]
-    if is_tensor(codes):
-        edges = pairs.bincount(weight, minlength=n_classes**2)
-        sizes = [side.bincount(minlength=n_classes) for side in (chosen, codes)]
-    else:
-        edges = np.bincount(pairs, weight, minlength=n_classes**2)
+    if not is_tensor(codes):
+        edges = count_pairs(u, v, codes, n_classes, counted=mask, weights=weight)
         sizes = [np.bincount(side, minlength=n_classes) for side in (chosen, codes)]
+        return PairCounts(edges, *sizes)
+    if mask is not None:
+        kept = mask[v]
+        u, v = u[kept], v[kept]
+        weight = None if weight is None else weight[kept]
+    edges = (codes[v] * n_classes + codes[u]).bincount(weight, minlength=n_classes**2)
+    sizes = [side.bincount(minlength=n_classes) for side in (chosen, codes)]
     return PairCounts(edges.reshape(n_classes, n_classes), *sizes)
 
 

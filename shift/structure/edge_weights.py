@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from reweight.kernels.edge_pairs import take_pairs
 from shift.structure._graphs import (
     is_tensor,
     read_edges,
@@ -191,10 +192,10 @@ def edge_weights(
     labels, n_classes = read_labels(caller, y, len(W), u)
     mask = read_receivers(caller, receivers, n_nodes, u, "receivers")
     table = to_kind_of(1 - strength + strength * W, u, floating=True)
+    if labels.ndim == 1 and not is_tensor(labels):
+        return take_pairs(u, v, labels, table, weighted=mask)
     if labels.ndim == 1:
-        codes = labels[v] * n_classes
-        codes += labels[u]
-        weights = table.ravel()[codes]
+        weights = table.ravel()[labels[v] * n_classes + labels[u]]
     else:
         table = table.to(labels.dtype) if is_tensor(table) else table
         weights = ((labels @ table)[v] * labels[u]).sum(1)
