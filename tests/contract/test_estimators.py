@@ -16,7 +16,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpydoc.docscrape import ClassDoc
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, clone
-from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression, SGDClassifier
 from sklearn.utils import ClassifierTags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -29,7 +29,16 @@ from reweight.validation import check_sample_weight, validate_features
 
 # Arguments of estimators that cannot be built without.
 CONSTRUCTOR_ARGUMENTS = {
+    "ConformalQuantileCalibrator": lambda: {"quantiles": [0.25, 0.75]},
+    "BackwardCompatibleClassifier": lambda: {
+        "old_estimator": LogisticRegression(),
+        "old_weight": 0.5,
+    },
+    "DynamicInterpolationClassifier": lambda: {
+        "estimators": [LogisticRegression(), LogisticRegression(C=10.0)]
+    },
     "LabelShiftClassifier": lambda: {"estimator": LogisticRegression()},
+    "MovingAverageEstimator": lambda: {"estimator": SGDClassifier(random_state=0), "decay": 0.5},
     "QuantileAggregator": lambda: {"quantiles": [0.5]},
     "Reweighted": lambda: {"estimator": LinearRegression(), "weighter": NormWeighter()},
     "WeightedEffect": lambda: {"weighter": causal.EntropyBalancing(on_infeasible="relax")},
@@ -190,6 +199,14 @@ def make_label_shift(rng, n=60):
     return {"X": P, "y": y, "X_target": P_target[10:]}
 
 
+class TwoQuantilesOfItself(reweight.ConformalQuantileCalibrator):
+    """Takes the first two columns, or the only one twice, as its two quantiles."""
+
+    def _read(self, Q, m, *, reset):
+        array = validate_features(self, Q, reset=reset)
+        return array[:, [0, min(1, array.shape[1] - 1)]]
+
+
 PROBLEMS |= dict.fromkeys(("BBSE", "MLLS", "RLLS"), make_label_shift)
 
 
@@ -223,6 +240,7 @@ CHECKED_AS = {
         "XLearner",
     )
 } | {"WeightedTraining": WeightedTrainingOfItself}
+CHECKED_AS |= {"ConformalQuantileCalibrator": TwoQuantilesOfItself}
 CHECKED_AS |= {name: probabilities_of_itself(name) for name in ("BBSE", "MLLS", "RLLS")}
 
 
@@ -237,6 +255,39 @@ def of_two_levels_too(name):
 CHECKED_AS |= {
     name: of_two_levels_too(name)
     for name in ("RelaxedProportionalOdds", "RelaxedProportionalOddsCV")
+}
+
+
+class UpdateOfItself(reweight.BackwardCompatibleClassifier):
+    """Takes the fit to the same rows as the model in use."""
+
+    def fit(self, X, y, sample_weight=None):
+        self._in_use = clone(self.old_estimator).fit(X, y, sample_weight=sample_weight)
+        return super().fit(X, y, sample_weight=sample_weight)
+
+    def _deployed(self):
+        return self._in_use
+
+
+class InterpolationOfItself(reweight.DynamicInterpolationClassifier):
+    """Interpolates fits to the same rows."""
+
+    def fit(self, X, y):
+        self._fitted = [clone(estimator).fit(X, y) for estimator in self.estimators]
+        return super().fit(X, y)
+
+    def _checked_models(self):
+        return self._fitted
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        return tags
+
+
+CHECKED_AS |= {
+    "BackwardCompatibleClassifier": UpdateOfItself,
+    "DynamicInterpolationClassifier": InterpolationOfItself,
 }
 
 

@@ -94,6 +94,7 @@ SPELLING = {
 }
 # Where a forbidden spelling is the field's own word: (public name, parameter).
 SPELLING_EXCEPTIONS = {
+    ("reweight.PooledEstimate", "covariance"),  # the matrix itself, a field of the record
     ("reweight.stock_weights", "clip"),  # bounds of an interpolation ratio, not a cap on rows
     ("shift.RobustBiasAwareClassifier", "C"),  # a logistic regression
     ("reweight.RelaxedProportionalOdds", "eps"),  # the length of a path, as in scikit-learn
