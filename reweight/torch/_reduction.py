@@ -333,7 +333,8 @@ def padded_quantile(values: Tensor, share: float, count: Tensor | int, group: An
     if not values.numel():
         return values.new_tensor(math.inf)
     rank = torch.as_tensor(count - 1, device=values.device) * share
-    return values.sort().values[rank.floor().long()]
+    # Indexing by a 0-dimensional tensor would wait for the device.
+    return values.sort().values.gather(0, rank.floor().long().reshape(1)).squeeze(0)
 
 
 def global_totals(total: Tensor, count: Tensor | int, group: Any) -> tuple[Tensor, Tensor | int]:
