@@ -233,7 +233,7 @@ class DynamicInterpolationClassifier(ClassifierMixin, BaseEstimator):
     >>> models = [LogisticRegression().fit(X, y), LogisticRegression().fit(X[:, ::-1], y)]
     >>> model = DynamicInterpolationClassifier(models).fit(X)
     >>> model.predict(X), model.sample_model_weights(X[:1]).round(2)
-    (array([0, 0, 1, 1]), array([[0.59, 0.41]]))
+    (array([0, 0, 1, 1]), array([[0.58, 0.42]]))
     """
 
     _parameter_constraints = {
@@ -345,6 +345,7 @@ class DynamicInterpolationClassifier(ClassifierMixin, BaseEstimator):
         -------
         ndarray of shape (n_samples,)
         """
+        check_is_fitted(self)
         return self.classes_[self._interpolated(X).argmax(axis=1)]
 
     def __sklearn_is_fitted__(self) -> bool:

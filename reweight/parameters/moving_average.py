@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils import check_random_state, get_tags
+from sklearn.utils import check_random_state, get_tags, indexable
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from reweight.parameters.averaging import average_parameters
-from reweight.validation import check_sample_weight, count_rows, take_rows
+from reweight.validation import count_rows, take_rows
 
 
 def _slow_has(name: str):
@@ -61,6 +62,8 @@ class MovingAverageEstimator(MetaEstimatorMixin, BaseEstimator):
         The fast copy.
     n_updates_ : int
         Number of batches seen.
+    n_iter_ : int
+        Number of passes of `fit`.
     classes_ : ndarray of shape (n_classes,)
         Classes, for classifiers.
     n_features_in_ : int
@@ -121,9 +124,7 @@ class MovingAverageEstimator(MetaEstimatorMixin, BaseEstimator):
         self.batch_size = batch_size
         self.random_state = random_state
 
-    def fit(
-        self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
-    ) -> Self:
+    def fit(self, X: Any, y: ArrayLike | None = None) -> Self:
         """Start anew and learn from shuffled batches of these rows.
 
         Parameters
@@ -132,8 +133,6 @@ class MovingAverageEstimator(MetaEstimatorMixin, BaseEstimator):
             Features.
         y : array-like of shape (n_samples,), default=None
             Responses.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights, if the estimator takes any.
 
         Returns
         -------
@@ -146,17 +145,22 @@ class MovingAverageEstimator(MetaEstimatorMixin, BaseEstimator):
             raise ValueError(
                 f"{type(self).__name__}: requires y to be passed, but the target y is None"
             )
+        X, y = indexable(X, y)
         n = count_rows(X)
-        weight = None if sample_weight is None else check_sample_weight(sample_weight, X)
-        classes = np.unique(np.asarray(y)) if is_classifier(self.estimator) else None
+        classes = None
+        if is_classifier(self.estimator):
+            check_classification_targets(y)
+            classes = np.unique(np.asarray(y))
         random_state = check_random_state(self.random_state)
         for _ in range(self.max_iter):
             order = random_state.permutation(n)
-            for start in range(0, n, self.batch_size):
-                rows = order[start : start + self.batch_size]
-                X_rows, y_rows = take_rows(self.estimator, X, y, rows)
-                part = None if weight is None else weight[rows]
-                self.partial_fit(X_rows, y_rows, classes, sample_weight=part)
+            # A batch without rows is left to the estimator, which has the words for it.
+            for start in range(0, max(n, 1), self.batch_size):
+                X_rows, y_rows = take_rows(
+                    self.estimator, X, y, order[start : start + self.batch_size]
+                )
+                self.partial_fit(X_rows, y_rows, classes)
+        self.n_iter_ = self.max_iter
         return self
 
     def partial_fit(
