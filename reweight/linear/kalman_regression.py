@@ -13,7 +13,12 @@ from sklearn.utils import check_array, check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
-from reweight.linear._kalman_filter import filter_rows, smoothed_gradient_rows, update_batch
+from reweight.linear._kalman_filter import (
+    filter_drifting_rows,
+    filter_rows,
+    smoothed_gradient_rows,
+    update_batch,
+)
 from reweight.validation import check_sample_weight, validate_features
 
 Array = NDArray[np.float64]
@@ -266,7 +271,7 @@ class KalmanLinearRegression(RegressorMixin, BaseEstimator):
         self._rows_read = 0
         self._sum_log_weight = 0.0
         if self.mode == "exact":
-            self._P = self.prior_variance * np.eye(q)
+            self._P, self._root = None, np.sqrt(self.prior_variance) * np.eye(q)
         else:
             self._theta = np.zeros(q)
             self._state = np.array([np.inf, 0.0])
@@ -303,29 +308,42 @@ class KalmanLinearRegression(RegressorMixin, BaseEstimator):
             self._recorded.append(path)
 
     def _filter(self, H: Array, y: Array, w: Array, path: Array) -> None:
+        """The exact update; the covariance is kept as a root while nothing drifts."""
         n, q = H.shape
-        still = self.drift_variance == 0 and self.forgetting == 1
-        if still and n > q and not self.record_path:
-            self._mean, self._P, log, squares = update_batch(
-                H, y, w, self._mean, self._P, self._noise
-            )
-        else:
-            self._mean, self._P = self._mean.copy(), self._P.copy()
-            log, squares = filter_rows(
+        cap, inflation = self.prior_variance * q, 1.0 / self.forgetting
+        mean = self._mean.copy()
+        if self.drift_variance > 0:
+            P = self._covariance()
+            sums = filter_drifting_rows(
                 H,
                 y,
                 w,
-                self._mean,
-                self._P,
+                mean,
+                P,
                 self._noise,
                 float(self.drift_variance),
-                1.0 / self.forgetting,
-                self.prior_variance * q,
+                inflation,
+                cap,
                 self._rows_read,
                 path,
             )
-        self._sum_log += log
-        self._sum_squares += squares
+            self._P, self._root = P, None
+        else:
+            S = self._root.copy() if self._P is None else np.linalg.cholesky(self._P)
+            if self.forgetting == 1 and n > q and not self.record_path:
+                mean, S, *sums = update_batch(H, y, w, mean, S, self._noise)
+            else:
+                sums = filter_rows(
+                    H, y, w, mean, S, self._noise, inflation, cap, self._rows_read, path
+                )
+            self._P, self._root = None, S
+        self._mean = mean
+        self._sum_log += sums[0]
+        self._sum_squares += sums[1]
+
+    def _covariance(self) -> Array:
+        """Covariance of the coefficients in the units of the recursion, as a new array."""
+        return self._P.copy() if self._P is not None else self._root @ self._root.T
 
     def _publish(self) -> Self:
         """Fitted attributes from the state."""
@@ -346,7 +364,7 @@ class KalmanLinearRegression(RegressorMixin, BaseEstimator):
             self.covariance_ = np.full((q, q), np.nan)
             self.log_evidence_ = np.nan
             return self
-        self.covariance_ = self._P * (self.noise_variance_ if estimated else 1.0)
+        self.covariance_ = self._covariance() * (self.noise_variance_ if estimated else 1.0)
         self.log_evidence_ = self._log_evidence(estimated)
         return self
 
@@ -405,7 +423,7 @@ class KalmanLinearRegression(RegressorMixin, BaseEstimator):
                 f"{type(self).__name__}: {argument} needs mode='exact'; smoothed iterates have no "
                 "covariance"
             )
-        P = self._P / self.forgetting + self.drift_variance * np.eye(H.shape[1])
+        P = self._covariance() / self.forgetting + self.drift_variance * np.eye(H.shape[1])
         return self._noise + np.einsum("ij,jk,ik->i", H, P, H, optimize=True)
 
     def predict(self, X: Any, return_std: bool = False) -> Array | tuple[Array, Array]:

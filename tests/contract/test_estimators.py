@@ -46,6 +46,7 @@ CONSTRUCTOR_ARGUMENTS = {
 }
 # Parameters that suit the few rows and the two-valued y of scikit-learn's checks.
 FOR_TOY_DATA = {
+    "alpha": lambda name: 1.0 if name == "LocalSurrogateSensitivity" else None,
     "cv": lambda name: 2 if name in CHECKED_AS and not name.startswith("Weighted") else None,
     "discrete_treatment": lambda name: True,
     "n_resamples": lambda name: 3 if name == "UniformTransformerEffect" else None,
