@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         weighted_interval_score,
     )
     from reweight.metrics.uncertainty import uncertainty_report
+    from reweight.noisy_labels.response_errors import ResponseErrorDetector
     from reweight.normalization import effective_sample_size, normalize_weights
     from reweight.ordinal.parallel_test import parallel_test
     from reweight.ordinal.plots import boundary_coefficient_plot, validation_path_plot
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
         select_by_loss_ratio,
     )
     from reweight.solvers.result import SolverResult
+    from reweight.uncertainty.std_calibrator import StdCalibrator
 
 _PUBLIC = {
     "BackwardCompatibleClassifier": "reweight.parameters.backward_compatible",
@@ -80,8 +82,10 @@ _PUBLIC = {
     "QuantileAggregator": "reweight.quantiles.aggregator",
     "RelaxedProportionalOdds": "reweight.ordinal.relaxed_proportional_odds",
     "RelaxedProportionalOddsCV": "reweight.ordinal.relaxed_proportional_odds_cv",
+    "ResponseErrorDetector": "reweight.noisy_labels.response_errors",
     "Reweighted": "reweight.reweighted",
     "SolverResult": "reweight.solvers.result",
+    "StdCalibrator": "reweight.uncertainty.std_calibrator",
     "WeightSignature": "reweight.parameters.weight_signature",
     "Weighter": "reweight.base",
     "WeightingVector": "reweight.metric_space.weighting_vector",

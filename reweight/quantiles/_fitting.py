@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from sklearn.utils.parallel import Parallel, delayed
 
 from reweight.solvers.crossing_pinball import CrossingProgram, crossing_pinball
-from reweight.solvers.reference import crossing_reference, pinball_highs
+from reweight.solvers.pinball_highs import pinball_highs
+from reweight.solvers.reference import crossing_reference
 from reweight.solvers.result import SolverResult
 from reweight.solvers.simplex_pinball import (
     linear_pinball,

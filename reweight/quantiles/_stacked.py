@@ -34,7 +34,9 @@ def read_stacked(
     ndarray of shape (n, p, m)
     """
     name = type(estimator).__name__
-    shape = getattr(Q, "shape", None) or np.shape(Q)
+    if not hasattr(Q, "shape") and not hasattr(Q, "collect_schema"):
+        Q = np.asarray(Q)
+    shape = getattr(Q, "shape", ())
     if len(shape) == 3:
         stacked = np.asarray(Q)
         if shape[2] != n_quantiles:
