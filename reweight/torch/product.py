@@ -1,7 +1,7 @@
 """Products of loss weighters, normalised once."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -81,6 +81,7 @@ class ProductWeighter(LossWeighter):
             **common,
         )
         self.factors = nn.ModuleList(factors)
+        self._mean_is_stated = mean is not None
         mean = _joint_mean(factors) if mean is None else mean
         self.register_buffer("mean", None if mean is None else torch.as_tensor(float(mean)))
         if self.normalize == "dataset":
@@ -151,12 +152,22 @@ class ProductWeighter(LossWeighter):
 
 def _joint_mean(factors: Sequence[LossWeighter]) -> float | None:
     """Mean over the training set of the product of the factors that know theirs."""
-    known = [factor for factor in factors if factor.normalize == "dataset"]
+    known = list(_known(factors))
     if not known:
         return None
     if all(isinstance(factor, IndexWeighter) for factor in known) and _same_rows(known):
         return float(torch.stack([factor.values for factor in known]).double().prod(0).mean())
     return math.prod(float(factor.dataset_mean()) for factor in known)
+
+
+def _known(factors: Iterable[LossWeighter]) -> Iterator[LossWeighter]:
+    """Factors that are normalised by the data set, those of nested products one by one."""
+    for factor in factors:
+        if factor.normalize == "dataset":
+            if isinstance(factor, ProductWeighter) and not factor._mean_is_stated:
+                yield from _known(factor.factors)
+            else:
+                yield factor
 
 
 def _same_rows(factors: Sequence[IndexWeighter]) -> bool:
