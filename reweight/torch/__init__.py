@@ -12,22 +12,40 @@ if TYPE_CHECKING:
     from reweight.torch.adapters import WeightedNetMixin, trainer_compute_loss
     from reweight.torch.base import LossWeighter
     from reweight.torch.criterion import WeightedCriterion
+    from reweight.torch.fisher import fisher_information
     from reweight.torch.index import IndexWeighter, WithIndex
+    from reweight.torch.initialization import TargetVarianceRescaling, layer_index_init_, lsuv_
     from reweight.torch.loss_based import LossBasedWeighter
     from reweight.torch.product import ProductWeighter
+    from reweight.torch.regularization import (
+        CautiousWeightDecay,
+        MaxNormConstraint,
+        RowEquilibration,
+        WeightCompander,
+        norm_loss,
+    )
     from reweight.torch.sampler import ImportanceSampler
     from reweight.torch.schedule import Anneal
 
 _PUBLIC = {
     "Anneal": "reweight.torch.schedule",
+    "CautiousWeightDecay": "reweight.torch.regularization",
     "ImportanceSampler": "reweight.torch.sampler",
     "IndexWeighter": "reweight.torch.index",
     "LossBasedWeighter": "reweight.torch.loss_based",
     "LossWeighter": "reweight.torch.base",
+    "MaxNormConstraint": "reweight.torch.regularization",
     "ProductWeighter": "reweight.torch.product",
+    "RowEquilibration": "reweight.torch.regularization",
+    "TargetVarianceRescaling": "reweight.torch.initialization",
+    "WeightCompander": "reweight.torch.regularization",
     "WeightedCriterion": "reweight.torch.criterion",
     "WeightedNetMixin": "reweight.torch.adapters",
     "WithIndex": "reweight.torch.index",
+    "fisher_information": "reweight.torch.fisher",
+    "layer_index_init_": "reweight.torch.initialization",
+    "lsuv_": "reweight.torch.initialization",
+    "norm_loss": "reweight.torch.regularization",
     "trainer_compute_loss": "reweight.torch.adapters",
 }
 
