@@ -1,0 +1,198 @@
+"""How many standardised residuals are too large to be noise: nulls, p-values, local rates."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize, minimize_scalar
+from scipy.special import expit, ndtr, stdtr
+from sklearn.isotonic import isotonic_regression
+
+Array = NDArray[np.float64]
+
+NORMAL_IQR = 1.349
+MAD_TO_STD = 1.4826
+# Degrees of freedom of the noise; infinity is the normal law.
+DEGREES = (2.0, 3.0, 5.0, 10.0, np.inf)
+# Absolute residuals are counted in bins up to so many robust standard deviations; what lies beyond
+# is one bin, so that an error of any size is just an error.
+CAP = 12.0
+N_BINS = 120
+# Errors lie around a place at least so many robust standard deviations out.
+NEAREST_ERRORS = 3.0
+NARROWEST_ERRORS = 0.5
+LARGEST_ERROR_SHARE = 0.45
+# Log likelihood that a second component must gain to be believed: 2 x 4.5 is the 97 % point of
+# chi-squared for its three parameters.
+NEEDED_GAIN = 4.5
+SMALLEST_P = 1e-300
+LOG_SCALE_BOUNDS = (-1.6, 1.0)
+
+
+@dataclass(frozen=True)
+class Null:
+    """Law of standardised residuals of correct rows, and their share.
+
+    Parameters
+    ----------
+    center, scale : float
+        Of the residuals.
+    df : float
+        Degrees of freedom of Student's law, infinity for the normal and 0 for Laplace's.
+    share : float
+        Estimated share of correct rows.
+    """
+
+    center: float
+    scale: float
+    df: float
+    share: float = 1.0
+
+    def p_values(self, z: Array) -> Array:
+        """Probability that the residual of a correct row is as large."""
+        size = np.abs(z - self.center) / self.scale
+        return np.maximum(_two_tails(size, self.df), SMALLEST_P)
+
+
+def _two_tails(size: Array, df: float) -> Array:
+    """P(|Z| >= size) under the standard law."""
+    if df == 0:
+        return np.exp(-size)
+    return 2 * (ndtr(-size) if np.isinf(df) else stdtr(df, -size))
+
+
+def _robust_scale(size: Array, quantile: float = 0.5) -> float:
+    """A quantile of absolute residuals, or their mean where that is zero."""
+    for scale in (np.quantile(size, quantile), size.mean()):
+        if scale > 0:
+            return float(scale)
+    return 1.0
+
+
+def storey_share(p: Array) -> float:
+    """Share of correct rows by the density of p-values above one half."""
+    return float(min(1.0, max(np.mean(p > 0.5) / 0.5, 1 / len(p))))
+
+
+def normal_null(z: Array) -> Null:
+    """Normal law through the quartiles."""
+    center = float(np.median(z))
+    lower, upper = np.quantile(z, [0.25, 0.75])
+    scale = (upper - lower) / NORMAL_IQR
+    if scale <= 0:
+        scale = _robust_scale(np.abs(z - center))
+    return _with_share(Null(center, float(scale), np.inf), z)
+
+
+def laplace_null(z: Array) -> Null:
+    """Laplace's law through the median of the absolute residuals: p = 2^(-|z| / median)."""
+    center = float(np.median(z))
+    scale = _robust_scale(np.abs(z - center)) / np.log(2)
+    return _with_share(Null(center, scale, 0.0), z)
+
+
+def _with_share(null: Null, z: Array) -> Null:
+    return Null(null.center, null.scale, null.df, storey_share(null.p_values(z)))
+
+
+def mixture_null(z: Array) -> Null:
+    """Student's law of unknown tails, beside a component of errors that lies away from zero.
+
+    Standardised residuals of correct rows have heavier tails than normal ones,
+    because the scale that they were divided by is estimated. A quantile ratio
+    cannot tell such tails from errors, which fatten the same quantiles; the
+    shape can: tails fall, errors heap up. So two models of the absolute
+    residuals compete by likelihood, Student's law alone and Student's law
+    mixed with a folded normal around a place at least three robust standard
+    deviations out. The second must gain what three more parameters gain by
+    chance in 3 % of cases.
+    """
+    center = float(np.median(z))
+    size = np.abs(z - center)
+    unit = _robust_scale(size) * MAD_TO_STD
+    edges = np.linspace(0, CAP, N_BINS + 1)
+    inside = size <= CAP * unit
+    counts = np.append(np.histogram(size[inside] / unit, edges)[0], (~inside).sum())
+    alone, mixed = None, None
+    for df in DEGREES:
+        found = _fit_alone(edges, counts, df)
+        alone = found if alone is None else max(alone, found)
+        for start in ((-1.5, 0.0, 0.0), (-1.0, 1.5, 1.0)):
+            found = _fit_mixture(edges, counts, df, (alone[1], *start))
+            mixed = found if mixed is None else max(mixed, found)
+    _, log_scale, df, share = mixed if mixed[0] - alone[0] > NEEDED_GAIN else alone
+    return Null(center, unit * float(np.exp(log_scale)), df, share)
+
+
+def _log_likelihood(counts: Array, masses: Array) -> float:
+    return float(counts @ np.log(masses + SMALLEST_P))
+
+
+def _null_masses(edges: Array, scale: float, df: float) -> Array:
+    tails = _two_tails(edges / scale, df)
+    return np.append(tails[:-1] - tails[1:], tails[-1])
+
+
+def _error_masses(edges: Array, place: float, width: float) -> Array:
+    below = ndtr((edges - place) / width) - ndtr((-edges - place) / width)
+    return np.append(np.diff(below), 1 - below[-1])
+
+
+def _fit_alone(edges: Array, counts: Array, df: float) -> tuple[float, float, float, float]:
+    """Log likelihood, log scale, df and the share 1 of the null without errors."""
+    best = minimize_scalar(
+        lambda log_scale: -_log_likelihood(counts, _null_masses(edges, np.exp(log_scale), df)),
+        bounds=LOG_SCALE_BOUNDS,
+        method="bounded",
+    )
+    return -float(best.fun), float(best.x), df, 1.0
+
+
+def _fit_mixture(
+    edges: Array, counts: Array, df: float, start: tuple[float, ...]
+) -> tuple[float, float, float, float]:
+    """Log likelihood, log scale, df and share of the null beside errors."""
+
+    def loss(theta):
+        log_scale, odds, place, width = theta
+        errors = LARGEST_ERROR_SHARE * expit(odds)
+        bump = _error_masses(
+            edges, NEAREST_ERRORS + np.exp(place), NARROWEST_ERRORS + np.exp(width)
+        )
+        masses = (1 - errors) * _null_masses(edges, np.exp(log_scale), df) + errors * bump
+        # A vague prior keeps the place and width of a component without rows from drifting off.
+        prior = ((place - 1) ** 2 + width**2) / 8
+        return prior - _log_likelihood(counts, masses)
+
+    bounds = [LOG_SCALE_BOUNDS, (-6, 3), (-3, 3), (-3, 3)]
+    best = minimize(loss, start, method="L-BFGS-B", bounds=bounds)
+    share = 1 - LARGEST_ERROR_SHARE * float(expit(best.x[1]))
+    return -float(best.fun), float(best.x[0]), df, share
+
+
+NULLS = {"mixture": mixture_null, "normal": normal_null, "laplace": laplace_null}
+
+
+def discoveries(p: Array, null_share: float, fdr: float) -> NDArray[np.bool_]:
+    """Rows with p <= p_(k) for the largest k with null_share p_(k) <= fdr k / n."""
+    ordered = np.sort(p)
+    n = len(p)
+    passing = np.flatnonzero(null_share * ordered <= fdr * np.arange(1, n + 1) / n)
+    if not len(passing):
+        return np.zeros(n, dtype=bool)
+    return p <= ordered[passing[-1]]
+
+
+def local_null_probability(p: Array, null_share: float) -> Array:
+    """Probability that each row is correct, given its p-value.
+
+    It is null_share / f(p) with f the decreasing density of the p-values, the
+    slope of the least concave majorant of their distribution function
+    (Grenander), so that rows with larger p are never less probably correct.
+    """
+    values, code, counts = np.unique(p, return_inverse=True, return_counts=True)
+    ends = np.append(values, 1.0) if values[-1] < 1 else values
+    mass = np.append(counts, 0.0) if values[-1] < 1 else counts.astype(np.float64)
+    gaps = np.diff(np.concatenate([[0.0], ends]))
+    density = isotonic_regression(mass / len(p) / gaps, sample_weight=gaps, increasing=False)
+    return np.minimum(1.0, null_share / np.maximum(density[code], SMALLEST_P))

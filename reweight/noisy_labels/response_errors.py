@@ -1,0 +1,650 @@
+"""Find the wrong numbers in a column by how badly a model of the other columns predicts them."""
+
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import clone
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.utils import check_random_state, column_or_1d, get_tags
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
+
+from reweight.base import Weighter
+from reweight.cross_fitting import CrossFit, cross_fit
+from reweight.kernels.order_statistics import conformal_p_values
+from reweight.noisy_labels._false_discovery import (
+    NULLS,
+    Null,
+    discoveries,
+    local_null_probability,
+    storey_share,
+)
+from reweight.noisy_labels._folds import Folds, make_folds, restrict_folds, without_rows
+from reweight.noisy_labels._removal_search import search_removed_rows
+from reweight.noisy_labels._residual_scale import ResidualScale, fit_scale
+from reweight.normalization import normalize_weights
+from reweight.resampling import resample_weights
+from reweight.validation import check_groups, check_sample_weight, count_rows, take_rows
+from reweight.weighted_fit import weight_key, weighted_fit
+
+Array = NDArray[np.float64]
+
+COMBINATIONS = {
+    "quadrature": np.hypot,
+    "add": np.add,
+    "geometric": lambda aleatoric, epistemic: np.sqrt(aleatoric * epistemic),
+}
+# A resampled model is unseen by few rows, whose spread is pulled to that of all rows by as much
+# as so many more predictions would.
+PRIOR_PREDICTIONS = 2.0
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Rows of positive weight and what was passed with them."""
+
+    X: Any
+    y: Array
+    weights: Array | None
+    groups: NDArray | None
+    is_clean: NDArray[np.bool_]
+
+
+def _refits(self) -> bool:
+    return bool(self.refit)
+
+
+class ResponseErrorDetector(Weighter):
+    r"""Score how likely each recorded outcome is wrong, and count the wrong ones.
+
+    Each row is predicted by models that have not seen it. Its score is the
+    absolute residual over the size that residuals have around its features:
+
+    .. math:: s_i = |y_i - \hat f(x_i)| / u(x_i).
+
+    Models are fitted twice: the second time without the most suspicious rows of
+    the first, so that errors do not bend the curve they are measured by. The
+    size u(x) is a forest's out-of-bag prediction of \|residual\|, shrunk to a
+    constant as far as the data ask for, so that with even noise the ranking is
+    that of plain residuals. How many scores are too large for noise is decided
+    by false discovery rate, against a law of the residuals with tails as heavy
+    as they show.
+
+    Use it for a numeric column with single wrong entries: sensors, data entry,
+    ratings. It cannot see shifts that all rows share, errors in the features,
+    or tell an error from a true value that is unusual given the features.
+    Below about 50 rows the count means little.
+
+    Parameters
+    ----------
+    estimator : estimator, default=None
+        Regressor that predicts the outcome; None is
+        `HistGradientBoostingRegressor`. Errors are found if it predicts well.
+    scale_estimator : estimator, default=None
+        Regressor of absolute residuals, fitted by the same folds. None is a
+        random forest, fitted once: its out-of-bag predictions take the place
+        of folds. It sees what the last step of a pipeline `estimator` sees.
+    combine : {"quadrature", "add", "geometric"}, default="quadrature"
+        How the scale of residuals and the spread of resampled models make up
+        u(x): root of the sum of squares, sum, or geometric mean.
+    shrinkage : float or "cv", default="cv"
+        How far u(x) follows its model, on a logarithmic scale: 0 ranks by plain
+        residuals, 1 trusts it; "cv" chooses by trimmed Laplace deviance.
+    trim : float, default=0.1
+        Share of rows, the most suspicious at first, that the second models do
+        not learn from. 0 fits once.
+    n_resamples : int, default=0
+        Number of models fitted to subsamples, whose spread at rows they have
+        not seen is added to u(x); at least 2, or 0 for none.
+    subsample_size : float, default=0.8
+        Share of rows in a subsample, drawn without replacement.
+    cv : int, cross-validation generator or iterable of (train, test), default=5
+        Folds, which must predict every row. A number shuffles the rows and
+        keeps `groups` whole.
+    n_errors : "fdr", "r2", int or float, default="fdr"
+        How many rows are flagged: by false discovery rate; the share whose
+        removal makes models predict all recorded outcomes best (the search of
+        Zhou et al., which finds about half of the errors); a number; or a
+        share between 0 and 1.
+    fdr : float, default=0.2
+        Share of flagged rows that may be correct. Only for "fdr".
+    null : {"mixture", "normal", "laplace", "conformal"}, default="mixture"
+        Law of u-scaled residuals of correct rows. "mixture" is Student's with
+        tails that are estimated beside a component of errors; it takes strongly
+        skewed noise for errors. "normal" and "laplace" are scaled by quartiles.
+        "conformal" compares with rows known to be correct, passed to `fit` as
+        `is_clean`, and assumes nothing else.
+    refit : bool, default=True
+        Whether to fit `estimator_` to the rows not flagged.
+    random_state : int, RandomState instance or None, default=0
+        Seeds folds, the forest and subsamples. Randomness of `estimator` is
+        its own.
+    n_jobs : int, default=None
+        Number of jobs, through joblib; it does not change the result.
+    verbose : int, default=0
+        Whether to show progress bars.
+
+    Attributes
+    ----------
+    weights_ : ndarray of shape (n_samples,)
+        Probability that the row is correct times `sample_weight`, mean one.
+    ess_ : float
+        Effective sample size of `weights_`.
+    scores_ : ndarray of shape (n_samples,)
+        Suspicion, larger is worse.
+    veracity_ : ndarray of shape (n_samples,)
+        exp(-scores_ / their median), in (0, 1].
+    is_error_ : ndarray of bool of shape (n_samples,)
+        Flagged rows.
+    n_errors_ : int
+        Their number.
+    contamination_ : float
+        Their share.
+    p_values_ : ndarray of shape (n_samples,)
+        Probability that a correct row scores as high.
+    correct_probability_ : ndarray of shape (n_samples,)
+        One minus the probability that the row is wrong: its local false
+        discovery rate.
+    null_share_ : float
+        Estimated share of correct rows, whether the others can be told or not.
+    predictions_ : ndarray of shape (n_samples,)
+        Predictions by models that have not seen the row.
+    residuals_ : ndarray of shape (n_samples,)
+        y minus those.
+    aleatoric_ : ndarray of shape (n_samples,)
+        Expected absolute residual.
+    epistemic_ : ndarray of shape (n_samples,)
+        Spread of resampled models; zero without them.
+    shrinkage_ : float
+        The shrinkage in use.
+    search_path_ : ndarray of shape (n_steps, 2) or None
+        Removed share and R^2 of the search "r2".
+    estimator_ : estimator
+        Fitted to the rows that are not flagged, if `refit`.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of str of shape (n_features_in_,)
+        Their names, if X has any.
+
+    See Also
+    --------
+    ContrastiveFragmentSelector : For a large share of wrong labels.
+    Reweighted : Fits any estimator with the weights found.
+
+    Notes
+    -----
+    The default costs 12 fits: two times five folds of `estimator`, and two
+    forests; `refit` adds one. A `scale_estimator` costs two times five.
+
+    References
+    ----------
+    Zhou, H., Mueller, J., Kumar, M., Wang, J.-L., Lei, J. (2023). Detecting
+    errors in a numerical response via any regression model. arXiv:2305.16583.
+
+    Storey, J. D. (2002). A direct approach to false discovery rates. Journal
+    of the Royal Statistical Society B 64(3), 479-498.
+
+    Strimmer, K. (2008). A unified approach to false discovery rate estimation.
+    BMC Bioinformatics 9, 303.
+
+    Examples
+    --------
+    >>> from reweight import ResponseErrorDetector, make_response_errors
+    >>> from sklearn.linear_model import LinearRegression
+    >>> data = make_response_errors(400, shift=3, random_state=0)
+    >>> detector = ResponseErrorDetector(LinearRegression()).fit(data.X, data.y)
+    >>> suspects = (-detector.scores_).argsort()[:40]
+    >>> print(data.is_error[suspects].mean())
+    0.975
+    >>> detector.n_errors_, int((detector.is_error_ & data.is_error).sum())
+    (50, 40)
+    """
+
+    _parameter_constraints = {
+        "estimator": [HasMethods(["fit", "predict"]), None],
+        "scale_estimator": [HasMethods(["fit", "predict"]), None],
+        "combine": [StrOptions(set(COMBINATIONS))],
+        "shrinkage": [Interval(Real, 0, 1, closed="both"), StrOptions({"cv"})],
+        "trim": [Interval(Real, 0, 0.5, closed="left")],
+        "n_resamples": [Interval(Integral, 0, None, closed="left")],
+        "subsample_size": [Interval(Real, 0, 1, closed="neither")],
+        "cv": ["cv_object"],
+        "n_errors": [
+            StrOptions({"fdr", "r2"}),
+            Interval(Integral, 0, None, closed="left"),
+            Interval(Real, 0, 1, closed="neither"),
+        ],
+        "fdr": [Interval(Real, 0, 1, closed="neither")],
+        "null": [StrOptions({*NULLS, "conformal"})],
+        "refit": ["boolean"],
+        "random_state": ["random_state"],
+        "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        scale_estimator: Any = None,
+        combine: str = "quadrature",
+        shrinkage: float | str = "cv",
+        trim: float = 0.1,
+        n_resamples: int = 0,
+        subsample_size: float = 0.8,
+        cv: Any = 5,
+        n_errors: str | int | float = "fdr",
+        fdr: float = 0.2,
+        null: str = "mixture",
+        refit: bool = True,
+        random_state: Any = 0,
+        n_jobs: int | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.estimator = estimator
+        self.scale_estimator = scale_estimator
+        self.combine = combine
+        self.shrinkage = shrinkage
+        self.trim = trim
+        self.n_resamples = n_resamples
+        self.subsample_size = subsample_size
+        self.cv = cv
+        self.n_errors = n_errors
+        self.fdr = fdr
+        self.null = null
+        self.refit = refit
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    def fit(
+        self,
+        X: Any,
+        y: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+        is_clean: ArrayLike | None = None,
+    ) -> "ResponseErrorDetector":
+        """Score the recorded outcomes and flag those that look wrong.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features, in whatever container `estimator` takes.
+        y : array-like of shape (n_samples,)
+            Outcomes as recorded.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Sampling weights. Rows of weight zero are scored like new rows.
+        groups : array-like of shape (n_samples,), default=None
+            Rows, such as repeated measurements, that share a fold.
+        is_clean : array-like of bool of shape (n_samples,), default=None
+            Rows known to be correct, which are never flagged; the "conformal"
+            null compares with them, and the others ignore them.
+
+        Returns
+        -------
+        ResponseErrorDetector
+            The fitted detector.
+
+        Raises
+        ------
+        ValueError
+            If outcomes are missing or all equal, rows are too few for the
+            folds, folds leave rows out, or parameters do not go together.
+        """
+        self._validate_params()
+        self._check_parameters()
+        table, rows, s = self._check_table(X, y, sample_weight, groups, is_clean)
+        seeds = check_random_state(self.random_state).randint(np.iinfo(np.int32).max, size=3)
+        folds = self._make_folds(X, groups, rows, len(s), table, int(seeds[0]))
+        self._seed = int(seeds[1])
+
+        self._crossed, self._scale, suspects = self._fit_twice(table, folds)
+        self.search_path_ = None
+        removed = None
+        if self.n_errors == "r2":
+            scores = np.abs(table.y - self._crossed.predictions) / self._scale.values
+            removed, self.search_path_ = search_removed_rows(self._cross_fit, table, folds, scores)
+            suspects = removed
+            self._crossed = self._cross_fit(table, without_rows(folds, removed))
+            self._scale = self._fit_scale(table, folds)
+        self._spread = self._fit_spread(table, suspects, int(seeds[2]))
+        self._score(table, X, y, rows, s)
+        self._count(rows, s, table, removed)
+        if self.refit:
+            kept = np.flatnonzero(~self.is_error_[rows])
+            self.estimator_ = self._fit_on(table, kept)
+        return self
+
+    def _check_parameters(self) -> None:
+        if self.n_resamples == 1:
+            raise ValueError(
+                f"{self._name}: n_resamples=1 has no spread; pass 0 or at least 2, such as 5"
+            )
+        if self.combine == "geometric" and self.n_resamples == 0:
+            raise ValueError(
+                f"{self._name}: combine='geometric' multiplies by the spread of resampled models, "
+                "and n_resamples=0 fits none; pass n_resamples=5, or combine='quadrature'"
+            )
+
+    def _check_table(
+        self, X: Any, y: Any, sample_weight: Any, groups: Any, is_clean: Any
+    ) -> tuple[_Table, NDArray[np.intp], Array]:
+        """Rows of positive weight, their numbers, and the weights of all rows."""
+        if y is None:
+            raise ValueError(
+                f"{self._name} requires y to be passed, but the target y is None; pass the "
+                "recorded outcomes"
+            )
+        validate_data(self, X, skip_check_array=True)
+        y = _check_outcomes(self._name, y)
+        check_consistent_length(X, y)
+        n = len(y)
+        if sample_weight is not None:
+            weight_key(self._regressor, owner=self._name)
+        s = check_sample_weight(sample_weight, X)
+        if groups is not None:
+            check_groups(groups, n)
+            groups = np.asarray(groups)
+        clean = np.zeros(n, dtype=bool)
+        if is_clean is not None:
+            clean = np.asarray(is_clean)
+            if clean.shape != (n,) or clean.dtype != bool:
+                raise ValueError(
+                    f"{self._name}: is_clean has shape {clean.shape} and type {clean.dtype}; pass "
+                    f"{n} booleans, one per row"
+                )
+        rows = np.flatnonzero(s > 0)
+        if self.null == "conformal" and not clean[rows].any():
+            raise ValueError(
+                f"{self._name}: null='conformal' compares with rows known to be correct, and "
+                f"is_clean marks {int(clean.sum())}; pass is_clean to fit, or another null"
+            )
+        least = 2 * int(self.cv) if isinstance(self.cv, Integral) else 4
+        if len(rows) < least:
+            raise ValueError(
+                f"{self._name}: n_samples = {len(rows)} rows of positive weight are too few for "
+                f"cv={self.cv}; at least {least} are needed; pass fewer folds or more rows"
+            )
+        if np.ptp(y[rows]) == 0:
+            raise ValueError(
+                f"{self._name}: y is constant, {y[rows[0]]:g} in all {len(rows)} rows of positive "
+                "weight, so that no number stands out; pass an outcome that varies"
+            )
+        table = _Table(
+            X=X if len(rows) == n else take_rows(self._regressor, X, None, rows)[0],
+            y=y[rows],
+            weights=None if sample_weight is None else s[rows] / s[rows].mean(),
+            groups=None if groups is None else groups[rows],
+            is_clean=clean[rows],
+        )
+        return table, rows, s
+
+    def _make_folds(
+        self, X: Any, groups: Any, rows: NDArray, n: int, table: _Table, seed: int
+    ) -> Folds:
+        if isinstance(self.cv, Integral) or len(rows) == n:
+            return make_folds(self._name, self.cv, table.X, table.y, table.groups, seed)
+        everyone = np.zeros(n)
+        everyone[rows] = table.y
+        folds = make_folds(self._name, self.cv, X, everyone, groups, seed)
+        return restrict_folds(folds, rows, n)
+
+    def _cross_fit(self, table: _Table, folds: Folds) -> CrossFit:
+        return cross_fit(
+            self._regressor,
+            table.X,
+            table.y,
+            cv=folds,
+            sample_weight=table.weights,
+            n_jobs=self.n_jobs,
+            verbose=self.verbose,
+        )
+
+    def _fit_scale(self, table: _Table, folds: Folds) -> ResidualScale:
+        return fit_scale(
+            self._regressor,
+            self.scale_estimator,
+            table.X,
+            table.y - self._crossed.predictions,
+            table.weights,
+            folds,
+            shrinkage=self.shrinkage,
+            grouped=table.groups is not None,
+            seed=self._seed,
+            n_jobs=self.n_jobs,
+        )
+
+    def _fit_twice(
+        self, table: _Table, folds: Folds
+    ) -> tuple[CrossFit, ResidualScale, NDArray[np.bool_]]:
+        """Models, the scale of their residuals, and the rows that they did not learn from."""
+        self._crossed = self._cross_fit(table, folds)
+        scale = self._fit_scale(table, folds)
+        suspects = np.zeros(len(table.y), dtype=bool)
+        if self.trim > 0:
+            scores = np.abs(table.y - self._crossed.predictions) / scale.values
+            mass = np.ones(len(scores)) if table.weights is None else table.weights
+            limit = np.quantile(scores, 1 - self.trim, weights=mass, method="inverted_cdf")
+            suspects = (scores > limit) & ~table.is_clean
+            self._crossed = self._cross_fit(table, without_rows(folds, suspects))
+            scale = self._fit_scale(table, folds)
+        return self._crossed, scale, suspects
+
+    def _fit_spread(self, table: _Table, suspects: NDArray[np.bool_], seed: int) -> Array | None:
+        """Standard deviation over models of subsamples that have not seen the row."""
+        if self.n_resamples == 0:
+            return None
+        n = len(table.y)
+        draws = resample_weights(
+            n,
+            self.n_resamples,
+            "subsample",
+            groups=table.groups,
+            subsample_size=float(self.subsample_size),
+            random_state=seed,
+        )
+        drawn = np.array([draw > 0 for draw in draws])
+        subsamples = [
+            (np.flatnonzero(taken & ~suspects), np.flatnonzero(~taken)) for taken in drawn
+        ]
+        self._resampled = self._cross_fit(table, subsamples).estimators
+        P = np.array([model.predict(table.X) for model in self._resampled], dtype=np.float64)
+        return _pooled_spread(np.where(drawn, np.nan, P))
+
+    def _score(self, table: _Table, X: Any, y: Any, rows: NDArray, s: Array) -> None:
+        """Fill in what there is of each row; rows of weight zero are scored as new rows."""
+        n = len(s)
+        recorded = np.asarray(y, dtype=np.float64).reshape(-1)
+        outside = np.flatnonzero(s == 0)
+        self.predictions_, self.aleatoric_ = np.empty(n), np.empty(n)
+        self.epistemic_ = np.zeros(n)
+        self.predictions_[rows] = self._crossed.predictions
+        self.aleatoric_[rows] = self._scale.values
+        if self._spread is not None:
+            self.epistemic_[rows] = self._spread
+        if len(outside):
+            X_outside = take_rows(self._regressor, X, None, outside)[0]
+            for array, values in zip(
+                (self.predictions_, self.aleatoric_, self.epistemic_),
+                self._predict_parts(X_outside),
+                strict=True,
+            ):
+                array[outside] = values
+        self.residuals_ = recorded - self.predictions_
+        self.shrinkage_ = self._scale.shrinkage
+        self._uncertainty = self._combined(self.aleatoric_, self.epistemic_)
+        self.scores_ = np.abs(self.residuals_) / self._uncertainty
+        typical = float(np.median(self.scores_[rows])) or 1.0
+        self.veracity_ = np.exp(-self.scores_ / typical)
+
+    def _combined(self, aleatoric: Array, epistemic: Array) -> Array:
+        return COMBINATIONS[self.combine](aleatoric, epistemic)
+
+    def _predict_parts(self, X: Any) -> tuple[Array, Array, Array]:
+        """Prediction, scale and spread at new rows."""
+        prediction = np.asarray(self._crossed.predict(X), dtype=np.float64)
+        spread = np.zeros(len(prediction))
+        if self.n_resamples:
+            spread = np.std([model.predict(X) for model in self._resampled], axis=0)
+        return prediction, self._scale.predict(X), np.maximum(spread, 1e-12 * self._scale.mean)
+
+    def _count(
+        self, rows: NDArray, s: Array, table: _Table, removed: NDArray[np.bool_] | None
+    ) -> None:
+        """p-values, flags and weights."""
+        z = self.residuals_ / self._uncertainty
+        judged = rows[~table.is_clean]
+        clean = rows[table.is_clean]
+        self.p_values_ = np.ones(len(s))
+        if self.null == "conformal":
+            others = np.setdiff1d(np.arange(len(s)), clean)
+            self.p_values_[others] = conformal_p_values(self.scores_[others], self.scores_[clean])
+            self.null_share_ = storey_share(self.p_values_[judged]) if len(judged) else 1.0
+        else:
+            null: Null = NULLS[self.null](z[rows])
+            self.p_values_ = null.p_values(z)
+            self.null_share_ = null.share
+        self.is_error_ = np.zeros(len(s), dtype=bool)
+        self.correct_probability_ = np.ones(len(s))
+        if len(judged):
+            flagged = self._flags(judged, rows, removed)
+            self.is_error_[flagged] = True
+            p = self.p_values_[judged]
+            self.correct_probability_[judged] = local_null_probability(p, self.null_share_)
+        self.n_errors_ = int(self.is_error_.sum())
+        self.contamination_ = self.n_errors_ / len(rows)
+        self._set_weights(normalize_weights(self.correct_probability_, sample_weight=s))
+
+    def _flags(
+        self, judged: NDArray, rows: NDArray, removed: NDArray[np.bool_] | None
+    ) -> NDArray[np.intp]:
+        """Numbers of the flagged rows."""
+        if self.n_errors == "fdr":
+            return judged[discoveries(self.p_values_[judged], self.null_share_, self.fdr)]
+        if removed is not None:
+            return rows[removed]
+        wanted = self.n_errors
+        if not isinstance(wanted, Integral):
+            wanted = round(wanted * len(rows))
+        if wanted > len(judged):
+            raise ValueError(
+                f"{self._name}: n_errors={self.n_errors} rows cannot be flagged among "
+                f"{len(judged)}; pass a smaller number"
+            )
+        return judged[np.argsort(-self.scores_[judged], kind="stable")[: int(wanted)]]
+
+    def _fit_on(self, table: _Table, kept: NDArray[np.intp]) -> Any:
+        X, y = take_rows(self._regressor, table.X, table.y, kept)
+        weights = None if table.weights is None else table.weights[kept]
+        return weighted_fit(clone(self._regressor), X, y, weights, owner=self._name)
+
+    def fit_predict(self, X: Any, y: ArrayLike, **params: Any) -> NDArray[np.intp]:
+        """Fit, and label rows as outlier detectors do.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features.
+        y : array-like of shape (n_samples,)
+            Outcomes as recorded.
+        **params : dict
+            Metadata passed on to `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            -1 for flagged rows, 1 for the others.
+        """
+        return np.where(self.fit(X, y, **params).is_error_, -1, 1)
+
+    @available_if(_refits)
+    def predict(self, X: Any) -> Array:
+        """Predictions of the model fitted without the flagged rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+        """
+        check_is_fitted(self, "estimator_")
+        return self.estimator_.predict(X)
+
+    def score_outcomes(self, X: Any, y: ArrayLike) -> Array:
+        """Suspicion of the outcomes of new rows, on the scale of `scores_`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features.
+        y : array-like of shape (n_samples,)
+            Outcomes as recorded.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Larger is worse.
+        """
+        check_is_fitted(self, "scores_")
+        validate_data(self, X, reset=False, skip_check_array=True)
+        y = _check_outcomes(self._name, y)
+        if len(y) != count_rows(X):
+            raise ValueError(
+                f"{self._name}: X has {count_rows(X)} rows and y {len(y)}; pass one outcome a row"
+            )
+        prediction, aleatoric, epistemic = self._predict_parts(X)
+        return np.abs(y - prediction) / self._combined(aleatoric, epistemic)
+
+    @property
+    def _regressor(self) -> Any:
+        return HistGradientBoostingRegressor() if self.estimator is None else self.estimator
+
+    @property
+    def _name(self) -> str:
+        return type(self).__name__
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        inner = get_tags(self._regressor)
+        tags.input_tags = inner.input_tags
+        tags.target_tags.required = True
+        tags.non_deterministic = inner.non_deterministic
+        return tags
+
+
+def _check_outcomes(owner: str, y: ArrayLike) -> Array:
+    """Outcomes as float64, with the rows at fault named."""
+    y = column_or_1d(y, warn=True)
+    try:
+        y = y.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{owner}: y has type {y.dtype} and is not numeric; pass numbers as outcomes"
+        ) from error
+    bad = np.flatnonzero(~np.isfinite(y))
+    if len(bad):
+        kind = "NaN" if np.isnan(y).any() else "inf"
+        raise ValueError(
+            f"{owner}: Input y contains {kind}: {len(bad)} outcomes are NaN or infinite, the first "
+            f"in rows {bad[:5].tolist()}; a missing outcome is no error to find, drop those rows"
+        )
+    return y
+
+
+def _pooled_spread(P: Array) -> Array:
+    """Standard deviation of each column over its entries, pulled to that of all columns."""
+    count = np.isfinite(P).sum(axis=0)
+    mean = np.nansum(P, axis=0) / np.maximum(count, 1)
+    squares = np.nansum((P - mean) ** 2, axis=0)
+    freedom = np.maximum(count - 1, 0)
+    pooled = squares.sum() / max(freedom.sum(), 1)
+    return np.sqrt((squares + PRIOR_PREDICTIONS * pooled) / (freedom + PRIOR_PREDICTIONS))

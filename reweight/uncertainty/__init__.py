@@ -1,0 +1,1 @@
+"""Standard deviations of predictions that match the errors they announce."""
