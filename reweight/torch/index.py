@@ -71,7 +71,7 @@ class IndexWeighter(LossWeighter):
 
     Attributes
     ----------
-    values : Tensor of shape (n_samples,)
+    row_weights : Tensor of shape (n_samples,)
         The weights, a float32 buffer, in the order of the keys.
     mean : Tensor of shape ()
         Their mean.
@@ -102,7 +102,7 @@ class IndexWeighter(LossWeighter):
     tensor(3.5000)
     """
 
-    values: Tensor
+    row_weights: Tensor
     mean: Tensor
     keys: Tensor | None
 
@@ -141,8 +141,8 @@ class IndexWeighter(LossWeighter):
         if keys is not None:
             keys, order = _sorted_keys(keys, values.size)
             self.keys, values = torch.from_numpy(keys), values[order]
-        self.register_buffer("values", torch.as_tensor(values, dtype=torch.float32))
-        self.register_buffer("mean", torch.as_tensor(values.mean(), dtype=torch.float32))
+        self.register_buffer("row_weights", torch.tensor(values, dtype=torch.float32))
+        self.register_buffer("mean", torch.tensor(values.mean(), dtype=torch.float32))
 
     @classmethod
     def from_estimator(
@@ -221,10 +221,10 @@ class IndexWeighter(LossWeighter):
             and self.default is None
         ):
             self._refuse_unknown(index, found, mask)
-            weights = self.values[position]
+            weights = self.row_weights[position]
         else:
             other = float("nan") if self.default is None else self.default
-            weights = torch.where(found, self.values[position], other)
+            weights = torch.where(found, self.row_weights[position], other)
         return weights.to(loss.device)
 
     def dataset_mean(self) -> Tensor:
@@ -260,25 +260,25 @@ class IndexWeighter(LossWeighter):
         index = self._as_index(index)
         position, found = self._positions(index)
         self._refuse_unknown(index, found, None)
-        values = torch.as_tensor(values).detach().to(self.values)
+        values = torch.as_tensor(values).detach().to(self.row_weights)
         n_bad = int((~(torch.isfinite(values) & (values >= 0))).sum())
         if n_bad:
             raise ValueError(
                 f"IndexWeighter: {n_bad} of {values.numel()} new weights are negative, NaN or "
                 "infinite; weights must be finite and non-negative"
             )
-        self.values[position] = torch.lerp(values, self.values[position], momentum)
-        self.mean.copy_(self.values.mean(dtype=torch.float64))
+        self.row_weights[position] = torch.lerp(values, self.row_weights[position], momentum)
+        self.mean.copy_(self.row_weights.mean(dtype=torch.float64))
 
     def _as_index(self, index: Any) -> Tensor:
-        index = torch.as_tensor(index, device=self.values.device)
+        index = torch.as_tensor(index, device=self.row_weights.device)
         if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
             raise TypeError(f"IndexWeighter: index has dtype {index.dtype}; pass integers")
         return index.long()
 
     def _positions(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Where the weight of each row is stored, and whether there is one."""
-        last = self.values.numel() - 1
+        last = self.row_weights.numel() - 1
         if self.keys is None:
             position = index.clamp(0, last)
             return position, position == index
@@ -296,11 +296,11 @@ class IndexWeighter(LossWeighter):
         n_unknown = int(unknown.sum())
         if n_unknown:
             example = int(index.expand(unknown.shape)[unknown][0])
-            known = f"0 to {self.values.numel() - 1}" if self.keys is None else "the keys"
+            known = f"0 to {self.row_weights.numel() - 1}" if self.keys is None else "the keys"
             raise ValueError(
                 f"IndexWeighter: {n_unknown} of {index.numel()} rows have no weight, for example "
-                f"index {example}; it holds {self.values.numel()} weights for {known}; pass the "
-                "index into the same training set, or default= for unknown rows"
+                f"index {example}; it holds {self.row_weights.numel()} weights for {known}; pass "
+                "the index into the same training set, or default= for unknown rows"
             )
 
     def extra_repr(self) -> str:
@@ -311,7 +311,7 @@ class IndexWeighter(LossWeighter):
         str
         """
         default = "" if self.default is None else f", default={self.default}"
-        return f"n_samples={self.values.numel()}{default}, {super().extra_repr()}"
+        return f"n_samples={self.row_weights.numel()}{default}, {super().extra_repr()}"
 
 
 class WithIndex(Dataset):

@@ -156,7 +156,7 @@ def _joint_mean(factors: Sequence[LossWeighter]) -> float | None:
     if not known:
         return None
     if all(isinstance(factor, IndexWeighter) for factor in known) and _same_rows(known):
-        return float(torch.stack([factor.values for factor in known]).double().prod(0).mean())
+        return float(torch.stack([factor.row_weights for factor in known]).double().prod(0).mean())
     return math.prod(float(factor.dataset_mean()) for factor in known)
 
 
@@ -174,5 +174,7 @@ def _same_rows(factors: Sequence[IndexWeighter]) -> bool:
     """Whether weights by index are of the same rows in the same order."""
     first = factors[0]
     if first.keys is None:
-        return all(f.keys is None and f.values.shape == first.values.shape for f in factors)
+        return all(
+            f.keys is None and f.row_weights.shape == first.row_weights.shape for f in factors
+        )
     return all(f.keys is not None and torch.equal(f.keys, first.keys) for f in factors)

@@ -278,8 +278,8 @@ def test_statistics_stay_in_single_precision_when_the_model_does_not():
     weigh = IndexWeighter([1.0 + 2**-12, 1.0])
     model = torch.nn.Sequential(torch.nn.Linear(2, 2), weigh).to(torch.bfloat16)
     assert model[0].weight.dtype == torch.bfloat16
-    assert weigh.values.dtype == torch.float32
-    assert weigh.values[0] == 1.0 + 2**-12
+    assert weigh.row_weights.dtype == torch.float32
+    assert weigh.row_weights[0] == 1.0 + 2**-12
 
 
 WEIGHTERS = {
@@ -351,6 +351,19 @@ def test_a_call_never_waits_for_the_device(name, device):
             weigh(loss, **context).backward()
         weigh.finish_step([loss])
         assert set(weigh.last_) == {"ess_fraction", "max", "min", "sum"}
+
+
+@pytest.mark.parametrize("name", WEIGHTERS)
+def test_a_call_on_a_device_needs_no_number_from_it(name):
+    """Tensors on the meta device have no numbers: to read one raises."""
+    weigh = WEIGHTERS[name]().to("meta")
+    loss = torch.rand(16, device="meta", requires_grad=True)
+    index = torch.zeros(16, dtype=torch.int64, device="meta")
+    for _ in range(3):
+        weigh(loss, index=index).backward()
+    weigh.finish_step([loss])
+    with pytest.raises(RuntimeError, match="meta"):
+        weigh.last_["sum"].item()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
