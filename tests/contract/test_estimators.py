@@ -17,6 +17,7 @@ from numpydoc.docscrape import ClassDoc
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, clone
 from sklearn.linear_model import LinearRegression, LogisticRegression, SGDClassifier
+from sklearn.tree import DecisionTreeRegressor
 from sklearn.utils import ClassifierTags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -40,6 +41,10 @@ CONSTRUCTOR_ARGUMENTS = {
     "LabelShiftClassifier": lambda: {"estimator": LogisticRegression()},
     "MovingAverageEstimator": lambda: {"estimator": SGDClassifier(random_state=0), "decay": 0.5},
     "QuantileAggregator": lambda: {"quantiles": [0.5]},
+    "ResponseErrorDetector": lambda: {
+        "estimator": LinearRegression(),
+        "scale_estimator": DecisionTreeRegressor(min_samples_leaf=20, random_state=0),
+    },
     "Reweighted": lambda: {"estimator": LinearRegression(), "weighter": NormWeighter()},
     "WeightedEffect": lambda: {"weighter": causal.EntropyBalancing(on_infeasible="relax")},
     "WeightedTraining": lambda: {"estimator": LinearRegression()},
@@ -65,12 +70,14 @@ ONE_GROUP = {"ArmWeighter"}
 ORDER_MATTERS = {
     "KLIEP": "bandwidth chosen by random folds; with a given one a test of its own",
     "L2IWE": "bandwidths and ridges chosen by random folds; with given ones a test of its own",
+    "ResponseErrorDetector": "folds are drawn by row; with given ones a test of its own",
     "RuLSIF": "bandwidth and ridge chosen by random folds; with given ones a test of its own",
     "ULSIF": "bandwidth and ridge chosen by random pairs; with given ones a test of its own",
 }
 # {weighter: why a row of sample_weight k does not count as k rows}
 ROWS_DO_NOT_ADD = {
     "ClassifierDensityRatio": "its classifier sees source and target in the shares they come in",
+    "ResponseErrorDetector": "a row that is repeated is predicted by models that saw its copy",
     "TargetKernelMeanMatching": "its ridge and the slack of its mean are set by the number of rows",
 }
 # Parameters with which it does, where only the defaults are in the way.
