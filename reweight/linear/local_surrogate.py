@@ -245,10 +245,11 @@ class LocalSurrogateSensitivity(BaseEstimator):
         """Raise if the coefficients of a setting cannot be told apart."""
         name, where = type(self).__name__, f"in the setting {label!r}"
         n, a = X.shape
-        if n <= a + 1 and self.alpha == 0:
+        fewest = 2 if self.alpha > 0 else a + 2
+        if n < fewest:
             raise ValueError(
-                f"{name}: n_samples={n} runs {where} for {a} switches and an intercept; pass more "
-                f"than {a + 1} runs, fewer switches or alpha > 0"
+                f"{name}: n_samples={n} runs {where} for {a} switches and an intercept; pass "
+                f"{fewest} runs or more, fewer switches or alpha > 0"
             )
         labels = self._names()
         still = np.ptp(X, axis=0) == 0

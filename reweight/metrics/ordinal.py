@@ -56,8 +56,8 @@ def ranked_probability_score(
     Examples
     --------
     >>> from reweight import ranked_probability_score
-    >>> ranked_probability_score([0, 2], [[0.5, 0.5, 0.0], [0.5, 0.5, 0.0]])
-    0.75
+    >>> ranked_probability_score([0, 1, 2], [[0.5, 0.5, 0.0]] * 3)
+    0.583
 
     As a scorer for a grid search:
 

@@ -119,9 +119,9 @@ class RelaxedProportionalOddsCV(BaseOrdinalClassifier):
     >>> X = rng.normal(size=(500, 2))
     >>> y = np.digitize(X[:, 0] + rng.logistic(size=500), [0.0, 3.0])
     >>> model = RelaxedProportionalOddsCV(random_state=0).fit(X, y)
-    >>> model.exceedance_coef_.round(1)
-    array([[0.9, 0. ],
-           [0.9, 0. ]])
+    >>> model.predict_exceedance([[-1.0, 0.0], [2.0, 0.0]]).round(2)
+    array([[0.21, 0.03],
+           [0.92, 0.24]])
     """
 
     _parameter_constraints = {
