@@ -72,13 +72,22 @@ def _add_gram(ET, start, size, q, block, scaled, gram):
 def advance(ET, offset, lo, hi, w, state, steps, gram, image, affine_right):
     """Take the step, and form what the next one needs.
 
-    `state` has the rows u, v, dual, du, dv, ddual, r, 1/a, 1/b, q, affine ddual. Fills the Gram
-    matrix E' diag(q) E, the image E' dual and E'(q r); returns the loss at w, offset' dual and
-    the complementarity sum.
+    `state` has the rows u, v, a, b, du, dv, ddual, r, 1/a, 1/b, q, affine ddual; a and b are kept
+    apart, as the smaller of them would drown in the rounding of the dual. Fills the Gram matrix
+    E' diag(q) E, the image E' dual and E'(q r); returns the loss at w, offset' dual and the
+    complementarity sum.
     """
     d, n = ET.shape
-    u, v, dual, du, dv, ddual = state[0], state[1], state[2], state[3], state[4], state[5]
-    r, inv_a, inv_b, q = state[6], state[7], state[8], state[9]
+    u, v, a, b, du, dv, ddual = (
+        state[0],
+        state[1],
+        state[2],
+        state[3],
+        state[4],
+        state[5],
+        state[6],
+    )
+    r, inv_a, inv_b, q = state[7], state[8], state[9], state[10]
     gram[:] = 0.0
     image[:] = 0.0
     affine_right[:] = 0.0
@@ -86,6 +95,7 @@ def advance(ET, offset, lo, hi, w, state, steps, gram, image, affine_right):
     block = np.empty((d if wide else 1, CHUNK))
     scaled = np.empty((d if wide else 1, CHUNK))
     product = np.empty(CHUNK)
+    dual = np.empty(CHUNK)
     loss, constant, complementarity = 0.0, 0.0, 0.0
     primal, dual_step = steps
     for start in range(0, n, CHUNK):
@@ -95,17 +105,18 @@ def advance(ET, offset, lo, hi, w, state, steps, gram, image, affine_right):
             k = start + i
             u_k = u[k] + primal * du[k]
             v_k = v[k] + primal * dv[k]
-            dual_k = dual[k] + dual_step * ddual[k]
-            width = hi[k] - lo[k]
-            a = max(hi[k] - dual_k, 1e-16 * width)
-            b = max(dual_k - lo[k], 1e-16 * width)
+            a_k = a[k] - dual_step * ddual[k]
+            b_k = b[k] + dual_step * ddual[k]
+            dual_k = hi[k] - a_k if a_k < b_k else lo[k] + b_k
             r_k = product[i] + offset[k]
-            ia = 1.0 / a
-            ib = 1.0 / b
+            ia = 1.0 / a_k
+            ib = 1.0 / b_k
             q_k = 1.0 / (u_k * ia + v_k * ib)
             u[k] = u_k
             v[k] = v_k
-            dual[k] = dual_k
+            a[k] = a_k
+            b[k] = b_k
+            dual[i] = dual_k
             inv_a[k] = ia
             inv_b[k] = ib
             q[k] = q_k
@@ -113,9 +124,9 @@ def advance(ET, offset, lo, hi, w, state, steps, gram, image, affine_right):
             product[i] = q_k * r_k
             loss += max(hi[k] * r_k, lo[k] * r_k)
             constant += offset[k] * dual_k
-            complementarity += u_k * a + v_k * b
+            complementarity += u_k * a_k + v_k * b_k
         _dots(ET, start, size, product, affine_right)
-        _dots(ET, start, size, dual[start : start + size], image)
+        _dots(ET, start, size, dual, image)
         _add_gram(ET, start, size, q[start : start + size], block, scaled, gram)
     return loss, constant, complementarity
 
@@ -131,11 +142,11 @@ def affine_pass(ET, state, dw, corrected_right, centring_right):
     u, v, r, inv_a, inv_b, q, affine = (
         state[0],
         state[1],
-        state[6],
         state[7],
         state[8],
         state[9],
         state[10],
+        state[11],
     )
     corrected_right[:] = 0.0
     centring_right[:] = 0.0
@@ -171,8 +182,8 @@ def corrector_pass(ET, state, dw, target):
     `target` is the complementarity aimed at in each row.
     """
     n = ET.shape[1]
-    u, v, du, dv, ddual = state[0], state[1], state[3], state[4], state[5]
-    r, inv_a, inv_b, q, affine = state[6], state[7], state[8], state[9], state[10]
+    u, v, du, dv, ddual = state[0], state[1], state[4], state[5], state[6]
+    r, inv_a, inv_b, q, affine = state[7], state[8], state[9], state[10], state[11]
     product = np.empty(CHUNK)
     primal_ratio, dual_ratio = 0.0, 0.0
     for start in range(0, n, CHUNK):
@@ -237,18 +248,108 @@ def _solve(factor, right, out):
 
 
 @njit(cache=True, nogil=True)
-def _direction(factor, right, unit, unit_solved, curvature, shortfall, dw):
-    """Solve the bordered system; returns the step of the multiplier of the sum."""
-    _solve(factor, right, dw)
-    if curvature <= 0.0:
-        return 0.0
-    total = 0.0
-    for j in range(dw.shape[0]):
-        total += unit[j] * dw[j]
-    dt = (shortfall - total) / curvature
-    for j in range(dw.shape[0]):
-        dw[j] += dt * unit_solved[j]
-    return dt
+def _reduce(gram, w, s, ridge, bounded, unit, pivot, reduced):
+    """Factor the system with the weight `pivot` eliminated by the sum of the weights.
+
+    Near the optimum the Gram matrix is all but singular along the very direction that the sum
+    rules out, so that eliminating the sum last would leave nothing but rounding.
+    """
+    d = gram.shape[0]
+    for j in range(d):
+        gram[j, j] += ridge[j]
+        if bounded[j]:
+            gram[j, j] += s[j] / w[j]
+    for j in range(d):
+        for k in range(j + 1):
+            value = gram[j, k]
+            if pivot >= 0:
+                value += unit[j] * unit[k] * gram[pivot, pivot]
+                value -= unit[j] * gram[max(pivot, k), min(pivot, k)]
+                value -= unit[k] * gram[max(pivot, j), min(pivot, j)]
+            reduced[j, k] = value
+    if pivot >= 0:
+        for j in range(d):
+            reduced[max(pivot, j), min(pivot, j)] = 0.0
+        reduced[pivot, pivot] = 1.0
+    _factor(reduced)
+
+
+@njit(cache=True, nogil=True)
+def _direction(gram, reduced, right, unit, pivot, shortfall, scratch, dw):
+    """Solve for the step of the weights, whose sum makes up for the shortfall."""
+    if pivot < 0:
+        _solve(reduced, right, dw)
+        return
+    d = gram.shape[0]
+    at_pivot = right[pivot] - gram[pivot, pivot] * shortfall
+    for j in range(d):
+        own = right[j] - gram[max(pivot, j), min(pivot, j)] * shortfall
+        scratch[j] = own - unit[j] * at_pivot
+    scratch[pivot] = 0.0
+    _solve(reduced, scratch, dw)
+    rest = shortfall
+    for j in range(d):
+        if j != pivot:
+            rest -= unit[j] * dw[j]
+    dw[pivot] = rest
+
+
+@njit(cache=True, nogil=True)
+def _pivot(w, unit):
+    """The largest weight of the sum; -1 if there is none to keep."""
+    best = -1
+    for j in range(w.shape[0]):
+        if unit[j] > 0 and (best < 0 or w[j] > w[best]):
+            best = j
+    return best
+
+
+@njit(cache=True, nogil=True)
+def _multiplier(image, w, s, ridge, center, unit):
+    """The multiplier of the sum, where the larger weights, whose slack is small, say most."""
+    total, mass = 0.0, 0.0
+    for j in range(w.shape[0]):
+        share = unit[j] * abs(w[j])
+        total += share * (image[j] + ridge[j] * (w[j] - center[j]) - s[j])
+        mass += share
+    return total / mass if mass > 0 else 0.0
+
+
+@njit(cache=True, nogil=True)
+def _affine_ratios(w, dw, bounded, primal_ratio, dual_ratio):
+    """Ratios that limit the affine step, the weights counted; there -ds/s is 1 + dw/w."""
+    for j in range(w.shape[0]):
+        if bounded[j]:
+            primal_ratio = max(primal_ratio, -dw[j] / w[j])
+            dual_ratio = max(dual_ratio, 1.0 + dw[j] / w[j])
+    return primal_ratio, dual_ratio
+
+
+@njit(cache=True, nogil=True)
+def _after_affine(w, s, dw, bounded, rows_sum, first, second, primal, dual_step):
+    """Complementarity after the affine step."""
+    after = (
+        rows_sum * (1.0 - primal)
+        + (primal - dual_step * (1.0 - primal)) * first
+        - primal * dual_step * second
+    )
+    for j in range(w.shape[0]):
+        if bounded[j]:
+            ds = -s[j] * (1.0 + dw[j] / w[j])
+            after += (w[j] + primal * dw[j]) * (s[j] + dual_step * ds)
+    return max(after, 0.0)
+
+
+@njit(cache=True, nogil=True)
+def _slack_step(w, s, affine, dw, bounded, target, ds, primal_ratio, dual_ratio):
+    """Corrected step of the slacks, and the ratios that limit the step, the weights counted."""
+    for j in range(w.shape[0]):
+        if bounded[j]:
+            second = affine[j] * s[j] * (1.0 + affine[j] / w[j])
+            ds[j] = (target + second - s[j] * dw[j]) / w[j] - s[j]
+            primal_ratio = max(primal_ratio, -dw[j] / w[j])
+            dual_ratio = max(dual_ratio, -ds[j] / s[j])
+    return primal_ratio, dual_ratio
 
 
 @njit(cache=True, nogil=True)
@@ -260,8 +361,8 @@ def _length(ratio):
 def _start(ET, offset, lo, hi, w, bounded, unit, state):
     """Strictly feasible start: residuals of w split in two, the dual in the middle."""
     d, n = ET.shape
-    u, v, dual = state[0], state[1], state[2]
-    state[3:6] = 0.0
+    u, v, a, b = state[0], state[1], state[2], state[3]
+    state[4:7] = 0.0
     product = np.empty(CHUNK)
     scale = 0.0
     for start in range(0, n, CHUNK):
@@ -278,8 +379,9 @@ def _start(ET, offset, lo, hi, w, bounded, unit, state):
             r = u[k]
             u[k] = max(r, 0.0) + scale
             v[k] = u[k] - r
-            dual[k] = 0.5 * (lo[k] + hi[k])
-        _dots(ET, start, size, dual[start : start + size], image)
+            a[k] = b[k] = 0.5 * (hi[k] - lo[k])
+            product[k - start] = 0.5 * (lo[k] + hi[k])
+        _dots(ET, start, size, product, image)
     has_sum = unit.max() > 0
     lowest, mean, count = np.inf, 0.0, 0
     for j in range(d):
@@ -298,11 +400,11 @@ def _start(ET, offset, lo, hi, w, bounded, unit, state):
     for j in range(d):
         if bounded[j]:
             s[j] = max(image[j] - t * unit[j], margin)
-    return t, s
+    return s
 
 
 @njit(cache=True, nogil=True)
-def _dual_bound(image, constant, ridge, center, bounded, unit, w, t):
+def _dual_bound(image, constant, bounded, unit, w, t):
     """Lower bound of the optimum for the dual at hand, where the weights have no ridge.
 
     Exact on the simplex. Columns that are free, or have no sum to keep, hold only up to round-off,
@@ -333,104 +435,72 @@ def _dual_bound(image, constant, ridge, center, bounded, unit, w, t):
 
 
 @njit(cache=True, nogil=True)
+def _lengths(primal_ratio, dual_ratio, has_ridge):
+    """Step lengths of both sides, one and the same with a ridge."""
+    primal, dual_step = _length(primal_ratio), _length(dual_ratio)
+    if has_ridge:
+        primal = dual_step = min(primal, dual_step)
+    return primal, dual_step
+
+
+@njit(cache=True, nogil=True)
 def interior_point(
     ET, offset, lo, hi, w, ridge, center, bounded, unit, floor, tol, max_iter, state
 ):
-    """Iterate from w until the gap is small; w and the dual in `state` are the answer.
+    """Iterate from w until the gap is small; w and the distances in `state` are the answer.
 
-    Returns the number of iterations. With a ridge one step length serves both sides, and the
-    gap is judged by complementarity.
+    Returns the number of iterations. With a ridge the gap is judged by complementarity.
     """
     d, n = ET.shape
-    gram = np.empty((d, d))
+    gram, reduced = np.empty((d, d)), np.empty((d, d))
     image, affine_right = np.empty(d), np.empty(d)
     corrected_right, centring_right = np.empty(d), np.empty(d)
-    right, dw, affine_dw, unit_solved = np.zeros(d), np.zeros(d), np.zeros(d), np.zeros(d)
-    dual_residual = np.empty(d)
+    right, dw, affine, scratch = np.zeros(d), np.zeros(d), np.zeros(d), np.zeros(d)
+    ds = np.zeros(d)
     has_ridge = ridge.max() > 0
-    n_bounded = 0
-    for j in range(d):
-        n_bounded += 1 if bounded[j] else 0
-    t, s = _start(ET, offset, lo, hi, w, bounded, unit, state)
-    ds, dt = np.zeros(d), 0.0
-    has_sum = unit.max() > 0
+    size = 2 * n + bounded.sum()
+    s = _start(ET, offset, lo, hi, w, bounded, unit, state)
     steps = (0.0, 0.0)
     for iteration in range(max_iter + 1):
-        loss, constant, complementarity = advance(
+        loss, constant, rows_sum = advance(
             ET, offset, lo, hi, w, state, steps, gram, image, affine_right
         )
-        shortfall = 1.0
-        for j in range(d):
-            if bounded[j]:
-                complementarity += w[j] * s[j]
-            shortfall -= unit[j] * w[j]
+        complementarity = rows_sum + (w * s).sum()
         if not (np.isfinite(loss) and np.isfinite(complementarity)):
             return iteration
-        if has_ridge:
-            gap = complementarity
-        else:
-            gap = loss - _dual_bound(image, constant, ridge, center, bounded, unit, w, t)
+        t = _multiplier(image, w, s, ridge, center, unit)
+        gap = complementarity
+        if not has_ridge:
+            gap = loss - _dual_bound(image, constant, bounded, unit, w, t)
         if gap <= tol * max(loss, floor) or iteration == max_iter:
             return iteration
-        mu = complementarity / (2 * n + n_bounded)
-        for j in range(d):
-            dual_residual[j] = image[j] + ridge[j] * (w[j] - center[j]) - t * unit[j] - s[j]
-            gram[j, j] += ridge[j]
-            if bounded[j]:
-                gram[j, j] += s[j] / w[j]
-            right[j] = -dual_residual[j] - affine_right[j] - (s[j] if bounded[j] else 0.0)
-        _factor(gram)
-        curvature = 0.0
-        if has_sum:
-            _solve(gram, unit, unit_solved)
-            for j in range(d):
-                curvature += unit[j] * unit_solved[j]
-        _direction(gram, right, unit, unit_solved, curvature, shortfall, affine_dw)
+        pivot = _pivot(w, unit)
+        _reduce(gram, w, s, ridge, bounded, unit, pivot, reduced)
+        shortfall = 1.0 - (unit * w).sum()
+        stationarity = image + ridge * (w - center) - t * unit - s
+        right[:] = -stationarity - affine_right - s
+        _direction(gram, reduced, right, unit, pivot, shortfall, scratch, affine)
         primal_ratio, dual_ratio, first, second = affine_pass(
-            ET, state, affine_dw, corrected_right, centring_right
+            ET, state, affine, corrected_right, centring_right
         )
+        primal_ratio, dual_ratio = _affine_ratios(w, affine, bounded, primal_ratio, dual_ratio)
+        primal, dual_step = _lengths(primal_ratio, dual_ratio, has_ridge)
+        after = _after_affine(w, s, affine, bounded, rows_sum, first, second, primal, dual_step)
+        mu = complementarity / size
+        # Beyond the tolerance there is nothing to win, and numbers too small to tell apart.
+        least = min(0.1 * tol * max(loss, floor) / size, mu)
+        target = max(min((after / complementarity) ** 3, 1.0) * mu, least)
+        right[:] = -stationarity - corrected_right + target * centring_right - s
         for j in range(d):
             if bounded[j]:
-                # ds = -s - s dw / w in the affine direction, so that -ds/s = 1 + dw/w.
-                primal_ratio = max(primal_ratio, -affine_dw[j] / w[j])
-                dual_ratio = max(dual_ratio, 1.0 + affine_dw[j] / w[j])
-        primal, dual_step = _length(primal_ratio), _length(dual_ratio)
-        if has_ridge:
-            primal = dual_step = min(primal, dual_step)
-        rows_sum = complementarity
-        after = 0.0
-        for j in range(d):
-            if bounded[j]:
-                rows_sum -= w[j] * s[j]
-                ds_j = -s[j] * (1.0 + affine_dw[j] / w[j])
-                after += (w[j] + primal * affine_dw[j]) * (s[j] + dual_step * ds_j)
-        after += (
-            rows_sum * (1.0 - primal)
-            + (primal - dual_step * (1.0 - primal)) * first
-            - primal * dual_step * second
-        )
-        mu_affine = max(after, 0.0) / (2 * n + n_bounded)
-        target = min((mu_affine / mu) ** 3, 1.0) * mu
-        for j in range(d):
-            right[j] = -dual_residual[j] - corrected_right[j] + target * centring_right[j]
-            if bounded[j]:
-                ds_affine = -s[j] * (1.0 + affine_dw[j] / w[j])
-                right[j] += (target - affine_dw[j] * ds_affine) / w[j] - s[j]
-        dt = _direction(gram, right, unit, unit_solved, curvature, shortfall, dw)
+                second = affine[j] * s[j] * (1.0 + affine[j] / w[j])
+                right[j] += (target + second) / w[j]
+        _direction(gram, reduced, right, unit, pivot, shortfall, scratch, dw)
         primal_ratio, dual_ratio = corrector_pass(ET, state, dw, target)
-        for j in range(d):
-            if bounded[j]:
-                ds_affine = -s[j] * (1.0 + affine_dw[j] / w[j])
-                ds[j] = (target - affine_dw[j] * ds_affine - s[j] * dw[j]) / w[j] - s[j]
-                primal_ratio = max(primal_ratio, -dw[j] / w[j])
-                dual_ratio = max(dual_ratio, -ds[j] / s[j])
-        primal, dual_step = _length(primal_ratio), _length(dual_ratio)
-        if has_ridge:
-            primal = dual_step = min(primal, dual_step)
-        steps = (primal, dual_step)
-        for j in range(d):
-            w[j] += primal * dw[j]
-            if bounded[j]:
-                s[j] += dual_step * ds[j]
-        t += dual_step * dt
+        primal_ratio, dual_ratio = _slack_step(
+            w, s, affine, dw, bounded, target, ds, primal_ratio, dual_ratio
+        )
+        steps = _lengths(primal_ratio, dual_ratio, has_ridge)
+        w += steps[0] * dw
+        s += steps[1] * ds
     return max_iter

@@ -1,4 +1,4 @@
-"""Pinball losses as a linear program for HiGHS: the reference, and the way out of the fast solver."""
+"""Pinball losses as a linear program for HiGHS, which the fast solver is held against."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -12,7 +12,7 @@ from reweight.solvers.simplex_projection import project_simplex
 LOSS_FLOOR = 1e-3
 # Weights below this are set to zero if the certificate still holds.
 NEGLIGIBLE = 1e-9
-STATE_ROWS = 11
+STATE_ROWS = 12
 # Columns that enter at a time, and the gap at which candidates are looked for at first.
 COLUMNS_PER_ROUND = 10
 FIRST_TOLERANCE = 1e-3
@@ -263,13 +263,15 @@ def _by_columns(E: ArrayLike, name: str) -> NDArray[np.float64]:
             f"{name}: the matrix has {int((~np.isfinite(E)).sum())} entries that are NaN or "
             "infinite; pass finite rows"
         )
-    return np.ascontiguousarray(E.T)
+    ET = np.ascontiguousarray(E.T)
+    # Compiled code is the same for all input only if none is read-only.
+    return ET if ET.flags.writeable else ET.copy()
 
 
 def _check_slopes(
     lower: ArrayLike, upper: ArrayLike, n: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    lower, upper = (np.ascontiguousarray(slope, dtype=np.float64) for slope in (lower, upper))
+    lower, upper = (np.array(slope, dtype=np.float64, order="C") for slope in (lower, upper))
     if lower.shape != (n,) or upper.shape != (n,):
         raise ValueError(
             f"simplex_pinball: slopes have shapes {lower.shape} and {upper.shape}, but there are "
@@ -296,11 +298,12 @@ class _Program:
         # Rows without a loss would leave the dual no room.
         self.kept = np.flatnonzero(upper > lower)
         if self.kept.size < self.n_rows:
-            ET, lower, upper = ET[:, self.kept], lower[self.kept], upper[self.kept]
+            ET = np.ascontiguousarray(ET[:, self.kept])
+            lower, upper = lower[self.kept], upper[self.kept]
             offset = None if offset is None else offset[self.kept]
         self.ET, self.lower, self.upper = ET, lower, upper
-        self.offset = np.zeros(ET.shape[1]) if offset is None else np.ascontiguousarray(offset)
-        self.ridge, self.center = np.ascontiguousarray(ridge), center
+        self.offset = np.zeros(ET.shape[1]) if offset is None else np.array(offset)
+        self.ridge, self.center = np.array(ridge), np.array(center)
         self.bounded, self.unit = bounded, unit
 
     def objective(self, w: NDArray) -> float:
@@ -340,11 +343,11 @@ class _Program:
                 state,
             )
         w = self._on_the_set(w)
-        image = self.ET @ state[2]
-        bound = self._bound(w, image, float(self.offset @ state[2]))
+        part = self._dual(state)
+        bound = self._bound(w, self.ET @ part, float(self.offset @ part))
         w, objective, gap = self._polish(w, bound, scale, tol)
         dual = np.zeros(self.n_rows)
-        dual[self.kept] = state[2]
+        dual[self.kept] = part
         return SolverResult(
             x=w,
             dual=dual,
@@ -355,6 +358,12 @@ class _Program:
             converged=bool(gap <= tol),
             solver="ipm",
         )
+
+    def _dual(self, state: NDArray) -> NDArray[np.float64]:
+        """The dual from its distances to the slopes, of which the smaller one is exact."""
+        a, b = state[2], state[3]
+        dual = np.where(a < b, self.upper - a, self.lower + b)
+        return np.clip(dual, self.lower, self.upper)
 
     def _on_the_set(self, w: NDArray) -> NDArray[np.float64]:
         """Weights whose sum is one to the last bit."""
