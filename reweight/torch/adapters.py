@@ -52,11 +52,9 @@ def trainer_compute_loss(
 
     Notes
     -----
-    Weights by index need the column that the Trainer removes from its inputs.
-    With ``remove_unused_columns=False`` and a data set in `WithIndex`::
-
-        compute = trainer_compute_loss(IndexWeighter(weights))
-
+    Weights by index need a column that the Trainer removes from its inputs. Set
+    ``remove_unused_columns=False``, wrap the data set in `WithIndex`, and with
+    ``compute = trainer_compute_loss(IndexWeighter(weights))`` train by::
 
         class WeightedTrainer(Trainer):
             loss_is_scaled_for_ga = True  # transformers >= 5: the loss is divided below

@@ -66,7 +66,7 @@ class IndexWeighter(LossWeighter):
         As in `LossWeighter`. Dividing by the mean weight of the data set keeps
         the gradient unbiased; dividing by the sum of the batch does not, see
         the notes.
-    warmup_steps, max_weight, unit, aggregate, on_nonfinite, process_group
+    warmup_steps, max_weight, unit, aggregate, on_nonfinite, process_group : optional
         As in `LossWeighter`.
 
     Attributes

@@ -46,7 +46,7 @@ class LossBasedWeighter(LossWeighter):
         to 2000 steps of warm-up.
     delta : float, default=1.0
         Half-width of the range of h.
-    normalize, warmup_steps, max_weight, unit, aggregate, on_nonfinite, process_group
+    normalize, warmup_steps, max_weight, unit, aggregate, on_nonfinite, process_group : optional
         As in `LossWeighter`.
 
     Notes
