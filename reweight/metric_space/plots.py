@@ -67,19 +67,22 @@ def weighting_vector_plot(
     ax = _axes(ax)
     # Large weights are drawn last, on top.
     order = np.argsort(weights, kind="stable")
-    size = float(np.clip(4000 / len(X), 4, 30))
-    dots = ax.scatter(*X[order].T, c=weights[order], s=size, cmap="viridis_r", linewidths=0)
+    size = float(np.clip(10_000 / len(X), 5, 30))
+    dots = ax.scatter(
+        *X[order].T, c=weights[order], s=size, cmap="viridis_r", edgecolors=GREY, linewidths=0.2
+    )
     if marked is not None and marked.any():
         ax.scatter(
             *X[marked].T,
-            s=6 * size,
+            s=5 * size + 20,
             facecolors="none",
             edgecolors=MARK_COLOR,
             linewidths=1.2,
             label=f"marked ({int(marked.sum())})",
         )
-        ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, 1.12))
+        ax.legend(framealpha=0.8, edgecolor="none")
     ax.set_aspect("equal", adjustable="datalim")
+    ax.locator_params(nbins=6)
     ax.figure.colorbar(dots, ax=ax, label="Weight")
     return ax
 
