@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from reweight.cross_fitting import cross_fit
     from reweight.datasets.quantile_models import make_quantile_models
     from reweight.datasets.response_errors import make_response_errors
+    from reweight.datasets.timber_reuse import make_timber_reuse
     from reweight.diagnostics.balance_table import balance_table
     from reweight.diagnostics.distances import domain_auc, energy_distance, mmd, weighted_ks
     from reweight.diagnostics.plots import (
@@ -60,6 +61,14 @@ if TYPE_CHECKING:
     from reweight.quantiles.conformal import ConformalQuantileCalibrator
     from reweight.quantiles.monotone import isotonic_quantiles, sort_quantiles, sweep_quantiles
     from reweight.resampling import resample_weights
+    from reweight.reuse.horseshoe_classifier import HorseshoeMultinomialClassifier
+    from reweight.reuse.plots import (
+        class_probability_plot,
+        coefficient_posterior_plot,
+        threshold_posterior_plot,
+    )
+    from reweight.reuse.residual_performance import ResidualPerformance
+    from reweight.reuse.reuse_classifier import BayesianReuseClassifier
     from reweight.reweighted import Reweighted
     from reweight.selection.loss_ratio import (
         loss_ratio_distance,
@@ -72,8 +81,10 @@ if TYPE_CHECKING:
 
 _PUBLIC = {
     "BackwardCompatibleClassifier": "reweight.parameters.backward_compatible",
+    "BayesianReuseClassifier": "reweight.reuse.reuse_classifier",
     "ConformalQuantileCalibrator": "reweight.quantiles.conformal",
     "DynamicInterpolationClassifier": "reweight.parameters.dynamic_interpolation",
+    "HorseshoeMultinomialClassifier": "reweight.reuse.horseshoe_classifier",
     "KalmanLinearRegression": "reweight.linear.kalman_regression",
     "LocalSurrogateSensitivity": "reweight.linear.local_surrogate",
     "MagnitudeOutlierDetector": "reweight.metric_space.outlier_detector",
@@ -82,6 +93,7 @@ _PUBLIC = {
     "QuantileAggregator": "reweight.quantiles.aggregator",
     "RelaxedProportionalOdds": "reweight.ordinal.relaxed_proportional_odds",
     "RelaxedProportionalOddsCV": "reweight.ordinal.relaxed_proportional_odds_cv",
+    "ResidualPerformance": "reweight.reuse.residual_performance",
     "ResponseErrorDetector": "reweight.noisy_labels.response_errors",
     "Reweighted": "reweight.reweighted",
     "SolverResult": "reweight.solvers.result",
@@ -93,6 +105,8 @@ _PUBLIC = {
     "average_parameters": "reweight.parameters.averaging",
     "balance_table": "reweight.diagnostics.balance_table",
     "boundary_coefficient_plot": "reweight.ordinal.plots",
+    "class_probability_plot": "reweight.reuse.plots",
+    "coefficient_posterior_plot": "reweight.reuse.plots",
     "cross_fit": "reweight.cross_fitting",
     "crps_from_quantiles": "reweight.metrics.quantile",
     "domain_auc": "reweight.diagnostics.distances",
@@ -116,6 +130,7 @@ _PUBLIC = {
     "majority_vote": "reweight.selection.loss_ratio",
     "make_quantile_models": "reweight.datasets.quantile_models",
     "make_response_errors": "reweight.datasets.response_errors",
+    "make_timber_reuse": "reweight.datasets.timber_reuse",
     "mirrored_propensity_histogram": "reweight.diagnostics.plots",
     "mmd": "reweight.diagnostics.distances",
     "negative_flip_rate": "reweight.metrics.flips",
@@ -133,6 +148,7 @@ _PUBLIC = {
     "sort_quantiles": "reweight.quantiles.monotone",
     "stock_weights": "reweight.parameters.model_stock",
     "sweep_quantiles": "reweight.quantiles.monotone",
+    "threshold_posterior_plot": "reweight.reuse.plots",
     "uncertainty_report": "reweight.metrics.uncertainty",
     "validation_path_plot": "reweight.ordinal.plots",
     "weight_histogram": "reweight.diagnostics.plots",

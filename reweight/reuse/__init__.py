@@ -1,0 +1,1 @@
+"""Bayesian grading: sparse multinomial models, and thresholds learned from a residual metric."""
