@@ -200,6 +200,7 @@ def class_pair_plot(
     row_label: str = "Predicted class",
     column_label: str = "Class",
     digits: int = 2,
+    limits: tuple[float, float] | None = None,
 ) -> "Axes":
     """Matrix of one number for each pair of classes, as colours and figures.
 
@@ -217,6 +218,9 @@ def class_pair_plot(
         What the columns are.
     digits : int, default=2
         Decimals of the figures.
+    limits : tuple of two floats, default=None
+        Ends of the scale of colours, the same for pictures to be compared;
+        None is the smallest and largest number.
 
     Returns
     -------
@@ -225,7 +229,8 @@ def class_pair_plot(
     Raises
     ------
     ValueError
-        If the matrix is not square or not finite, or there is not one name per class.
+        If the matrix is not square or not finite, there is not one name per
+        class, or the limits do not increase.
 
     Examples
     --------
@@ -242,9 +247,12 @@ def class_pair_plot(
             "and one column per class"
         )
     names = _check_names(caller, classes, len(values))
+    low, high = (values.min(), values.max()) if limits is None else limits
+    if limits is not None and not low < high:
+        raise ValueError(f"{caller}: limits={limits} must be a lower and a higher number")
     ax = _axes(ax)
-    image = ax.imshow(values, cmap="Blues")
-    middle = 0.5 * (values.min() + values.max())
+    image = ax.imshow(values, cmap="Blues", vmin=low, vmax=high)
+    middle = 0.5 * (low + high)
     for (row, column), value in np.ndenumerate(values):
         color = "white" if value > middle else "black"
         ax.text(column, row, f"{value:.{digits}f}", ha="center", va="center", color=color)

@@ -87,6 +87,19 @@ def test_pairs_of_classes_stand_where_they_belong():
     assert ax.get_ylabel() == "receiver"
 
 
+def test_pictures_of_pairs_can_share_a_scale():
+    small, large = (
+        class_pair_plot(factor * np.array([[0.0, 1.0], [2.0, 3.0]]), limits=(0, 30))
+        for factor in (1, 10)
+    )
+    assert small.images[0].get_clim() == large.images[0].get_clim() == (0, 30)
+    # Figures are white where the colour is dark, on the common scale.
+    assert [text.get_color() for text in small.texts] == ["black"] * 4
+    assert [text.get_color() for text in large.texts] == ["black"] * 2 + ["white"] * 2
+    with pytest.raises(ValueError, match=r"limits=\(3, 3\) must be a lower and a higher"):
+        class_pair_plot(np.eye(2), limits=(3, 3))
+
+
 def test_priors_and_matrices_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="target_prior must be 2 non-negative numbers"):
         label_prior_plot([0.5, 0.5], [0.2, 0.3, 0.5])
