@@ -10,6 +10,9 @@ from sklearn.linear_model import LogisticRegression
 from reweight.parameters._tensors import Parameters
 from reweight.parameters.views import final_estimator, get_parameters
 
+# Classifiers whose probabilities are the softmax of their decision values.
+SOFTMAX = (LogisticRegression, LinearDiscriminantAnalysis)
+
 
 def classes_differ(models: Sequence[Any]) -> bool:
     """Whether models are classifiers of unlike classes."""
@@ -22,8 +25,7 @@ def classes_differ(models: Sequence[Any]) -> bool:
 def is_softmax(model: Any) -> bool:
     """Whether a common vector added to all rows leaves the predictions as they are."""
     last = final_estimator(model)
-    softmax = isinstance(last, LogisticRegression | LinearDiscriminantAnalysis)
-    return softmax and len(last.coef_) > 1
+    return isinstance(last, SOFTMAX) and len(last.coef_) > 1
 
 
 def centered_rows(parameters: Parameters, rows: Any = slice(None)) -> dict[str, Any]:
@@ -69,32 +71,30 @@ def align_classes(
             "know"
         )
     old, *new = [_one_row_a_class(e) for e in estimators]
+    if isinstance(estimators[0], SOFTMAX):
+        old, new = centered_rows(old), [centered_rows(p, known) for p in new]
     average = {name: np.mean([p[name] for p in new], axis=0) for name in old}
     spread = {name: average[name].copy() for name in old}
     for name in old:
         spread[name][known] = old[name]
-    parameters = [spread, *new]
-    if isinstance(estimators[0], LogisticRegression | LinearDiscriminantAnalysis):
-        parameters = [centered_rows(p, known) for p in parameters]
     old_weight, *new_weights = [
         w if isinstance(w, Mapping) else dict.fromkeys(old, w) for w in weights
     ]
-    shapes = {name: value.shape for name, value in get_parameters(models[0]).items()}
+    shapes = {name: np.shape(value) for name, value in get_parameters(models[0]).items()}
     spread_weight = {}
     for name in old:
         spread_weight[name] = np.zeros(spread[name].shape)
         weight = np.broadcast_to(np.asarray(old_weight[name], dtype=float), shapes[name])
         spread_weight[name][known] = weight
-    return parameters, [spread_weight, *new_weights]
+    return [spread, *new], [spread_weight, *new_weights]
 
 
 def _one_row_a_class(estimator: Any) -> dict[str, Any]:
     """Coefficients and intercepts by class; those of two classes split into two rows."""
-    coef = np.asarray(estimator.coef_)
+    coef = np.atleast_2d(estimator.coef_)
     intercept = np.broadcast_to(np.asarray(estimator.intercept_), len(coef))
     if len(estimator.classes_) == 2 and len(coef) == 1:
         # Softmax sees the difference of rows, a vote of one class against the rest each of them.
-        half = isinstance(estimator, LogisticRegression | LinearDiscriminantAnalysis)
-        sign = np.array([-1.0, 1.0]) * (0.5 if half else 1.0)
+        sign = np.array([-1.0, 1.0]) * (0.5 if isinstance(estimator, SOFTMAX) else 1.0)
         return {"coef_": sign[:, None] * coef, "intercept_": sign * intercept}
     return {"coef_": coef, "intercept_": intercept}

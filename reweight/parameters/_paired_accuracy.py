@@ -72,6 +72,8 @@ def difference_lower_bound(
         return gained - lost - delta - z * np.sqrt(variance / n_samples)
 
     difference = gained - lost
-    if difference <= -1 or excess(difference) >= 0:
+    # Without rows that differ, the difference itself is a second root.
+    upper = difference - 1e-9
+    if upper <= -1 or excess(upper) >= 0:
         return difference
-    return float(brentq(excess, -1.0, difference, xtol=1e-12))
+    return float(brentq(excess, -1.0, upper, xtol=1e-12))

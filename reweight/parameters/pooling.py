@@ -181,7 +181,7 @@ def pool_estimates(
         q = float(sum((e - mean) @ h @ (e - mean) for e, h in zip(estimates, H, strict=True)))
         df = sum(int(np.linalg.matrix_rank(h, hermitian=True)) for h in H) - p
         p_value = float(chi2.sf(q, df)) if df else np.nan
-        i2 = max(0.0, 1 - df / q) if q > 0 else 0.0
+        i2 = max(0.0, 1 - df / q) if df and q > 0 else 0.0
     return PooledEstimate(mean, precision, (covariance + covariance.T) / 2, q, df, p_value, i2)
 
 

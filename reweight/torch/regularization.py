@@ -223,6 +223,9 @@ class RowEquilibration(nn.Module):
     [1.0, 1.0]
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+
     def forward(self, weight: Tensor) -> Tensor:
         """The weight with rows of length one; zero rows stay.
 
