@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 
 from reweight.kernels.bandwidth import resolve_bandwidth
 from reweight.kernels.kernel_sums import kernel_matrix
@@ -17,7 +17,7 @@ METHODS = ("mean", "density")
 MEDIAN_MULTIPLES = (0.25, 0.5, 1.0, 2.0)
 ALPHAS = np.logspace(-3, 1, 9)
 N_CENTERS = 100
-# Losses whose rounding would otherwise decide how many rows a share is.
+# What rounding may add to a whole number of rows.
 ROUNDING = 1e-9
 
 
@@ -296,6 +296,11 @@ def _to_numpy(thing: Any) -> Any:
     return thing.detach().cpu().numpy() if _is_tensor(thing) else np.asarray(thing)
 
 
+def _on_host(losses: Any) -> Any:
+    # Numpy has no counterpart of some of the floating types of tensors.
+    return losses.cpu().double().numpy() if _is_tensor(losses) else losses
+
+
 def _codes(caller: str, name: str, labels: Any) -> Any:
     """Code of each label, -1 for a missing one."""
     import pandas as pd
@@ -307,35 +312,31 @@ def _codes(caller: str, name: str, labels: Any) -> Any:
 
 
 def _check_losses(caller: str, losses: Any, val_losses: Any) -> tuple[Any, Any]:
-    """Losses as floating arrays or tensors of one kind."""
-    tensors = [given for given in (losses, val_losses) if _is_tensor(given)]
-    like = losses if _is_tensor(losses) else None
-    checked = []
-    for name, given in (("losses", losses), ("val_losses", val_losses)):
-        array = given.detach() if _is_tensor(given) else np.asarray(given, dtype=np.float64)
-        if array.ndim != 1 or array.shape[0] == 0:
-            raise ValueError(
-                f"{caller}: {name} has shape {tuple(array.shape)}; pass one loss per row, at "
-                "least one"
-            )
-        # Written so that NaN fails, with one wait for the device.
-        if not bool(((array >= 0) & (array < float("inf"))).all()):
-            wrong = ~((array >= 0) & (array < float("inf")))
-            raise ValueError(
-                f"{caller}: {name} has {int(wrong.sum())} entries that are negative, NaN or "
-                "infinite; losses must be finite and >= 0; for log-likelihoods pass their negative"
-            )
-        checked.append(array)
-    if tensors and like is None:
-        checked[1] = _to_numpy(checked[1]).astype(np.float64)
-    if like is not None:
-        checked[0] = checked[0] if checked[0].is_floating_point() else checked[0] / 1
-        checked[1] = (
-            checked[1].to(checked[0])
-            if _is_tensor(checked[1])
-            else checked[0].new_tensor(checked[1])
+    """Losses as floating arrays, or as tensors on the device of the training losses."""
+    losses = _check_one(caller, "losses", losses)
+    val_losses = _check_one(caller, "val_losses", val_losses)
+    if not _is_tensor(losses):
+        return losses, _to_numpy(val_losses).astype(np.float64)
+    losses = losses if losses.is_floating_point() else losses / 1
+    if _is_tensor(val_losses):
+        return losses, val_losses.to(losses)
+    return losses, losses.new_tensor(val_losses)
+
+
+def _check_one(caller: str, name: str, given: Any) -> Any:
+    losses = given.detach() if _is_tensor(given) else np.asarray(given, dtype=np.float64)
+    if losses.ndim != 1 or losses.shape[0] == 0:
+        raise ValueError(
+            f"{caller}: {name} has shape {tuple(losses.shape)}; pass one loss per row, at least one"
         )
-    return checked[0], checked[1]
+    # Written so that NaN fails; one look at the answer is all that a device is waited for.
+    right = (losses >= 0) & (losses < float("inf"))
+    if not bool(right.all()):
+        raise ValueError(
+            f"{caller}: {name} has {int((~right).sum())} entries that are negative, NaN or "
+            "infinite; losses must be finite and >= 0; for log-likelihoods pass their negative"
+        )
+    return losses
 
 
 def _check_options(caller: str, method: str, max_weight: float | None = None) -> None:
@@ -369,16 +370,14 @@ def _check_eligible(caller: str, eligible: Any, losses: Any) -> Any:
         )
     if not _is_tensor(losses):
         return _to_numpy(mask)
-    return (
-        losses.new_tensor(_to_numpy(mask)).bool()
-        if not _is_tensor(mask)
-        else mask.to(losses.device)
-    )
+    if _is_tensor(mask):
+        return mask.to(losses.device)
+    return losses.new_tensor(mask).bool()
 
 
 def _weights(losses: Any, val_losses: Any, max_weight: float | None, method: str) -> Any:
     if method == "density":
-        ratio = _density_ratio(_to_numpy(losses), _to_numpy(val_losses))
+        ratio = _density_ratio(*(_on_host(given) for given in (losses, val_losses)))
         weights = losses.new_tensor(ratio) if _is_tensor(losses) else ratio
     else:
         zero = losses == 0
@@ -401,11 +400,12 @@ def _distance(
     return inverse
 
 
-def _density_ratio(losses: ArrayLike, val_losses: ArrayLike) -> ArrayLike:
+def _density_ratio(
+    losses: NDArray[np.float64], val_losses: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Ratio of the densities of trusted and training losses, at the training losses."""
     rng = np.random.RandomState(0)
-    source = np.asarray(losses, dtype=np.float64)[:, None]
-    target = np.asarray(val_losses, dtype=np.float64)[:, None]
+    source, target = losses[:, None], val_losses[:, None]
     if np.ptp(np.concatenate([source, target])) == 0:
         return np.ones(len(source))
     few = min(len(target), N_CENTERS)
@@ -428,19 +428,14 @@ def _density_ratio(losses: ArrayLike, val_losses: ArrayLike) -> ArrayLike:
     return F @ np.maximum(np.linalg.solve(H, F_target.mean(axis=0)), 0.0)
 
 
-def _n_kept(keep: float, n_eligible: int) -> int:
-    return math.ceil(keep * n_eligible - ROUNDING)
-
-
 def _closest(distance: Any, mask: Any, keep: float) -> Any:
     """The share of smallest distance, ties by order."""
-    n_kept = _n_kept(keep, distance.shape[0] if mask is None else int(mask.sum()))
-    if mask is None:
-        order = distance.argsort(stable=True)
-    else:
+    n_eligible = distance.shape[0] if mask is None else int(mask.sum())
+    n_kept = max(math.ceil(keep * n_eligible - ROUNDING), 1)
+    order = distance.argsort(stable=True)
+    if mask is not None:
         # Rows that are not eligible come after all others, those infinitely far included.
-        by_distance = distance.argsort(stable=True)
-        order = by_distance[(~mask)[by_distance].argsort(stable=True)]
+        order = order[(~mask)[order].argsort(stable=True)]
     kept = distance != distance
     kept[order[:n_kept]] = True
     return kept

@@ -109,7 +109,7 @@ def test_exactly_the_share_of_smallest_distance_is_kept(n, keep, strict, seed):
 
 
 @pytest.mark.parametrize(
-    ("n", "keep", "kept"), [(10, 0.7, 7), (10, 0.8, 8), (11, 0.8, 9), (3, 0.1, 1)]
+    ("n", "keep", "kept"), [(10, 0.7, 7), (10, 0.8, 8), (11, 0.8, 9), (3, 0.1, 1), (5, 1e-12, 1)]
 )
 def test_shares_are_rounded_up_but_not_by_rounding_errors(rng, n, keep, kept):
     assert select_by_loss_ratio(rng.uniform(size=n), [0.5], keep=keep).sum() == kept

@@ -1,6 +1,7 @@
 """Graphs as tensors give what graphs as arrays give, and the recipe's layer obeys the weights."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,6 +32,13 @@ def convolve():
     names = {}
     exec(source, names)
     return names["convolve"]
+
+
+def test_the_vignette_shows_the_same_layer():
+    vignette = Path(__file__).parents[3] / "vignettes" / "graph_structure_shift.py"
+    block = edge_weights.__doc__.split(".. code-block:: python\n\n")[1].split("\n\n")[0]
+    lines = [line.removeprefix(" " * 8) for line in block.splitlines()]
+    assert "\n".join(f"# {line}" for line in lines) in vignette.read_text()
 
 
 OPTIONS = [
