@@ -12,8 +12,9 @@ Array = NDArray[np.float64]
 
 NORMAL_IQR = 1.349
 MAD_TO_STD = 1.4826
-# Degrees of freedom of the noise; infinity is the normal law.
-DEGREES = (2.0, 3.0, 5.0, 10.0, np.inf)
+# Degrees of freedom of scaled noise; infinity is the normal law. Two, a law without variance, would
+# pass a good part of any errors off as its tails.
+DEGREES = (3.0, 5.0, 10.0, np.inf)
 # Absolute residuals are counted in bins up to so many robust standard deviations; what lies beyond
 # is one bin, so that an error of any size is just an error.
 CAP = 12.0
@@ -61,41 +62,46 @@ def _two_tails(size: Array, df: float) -> Array:
     return 2 * (ndtr(-size) if np.isinf(df) else stdtr(df, -size))
 
 
-def _robust_scale(size: Array, quantile: float = 0.5) -> float:
-    """A quantile of absolute residuals, or their mean where that is zero."""
-    for scale in (np.quantile(size, quantile), size.mean()):
+def _quantile(values: Array, level: float, weights: Array) -> float:
+    return float(np.quantile(values, level, weights=weights, method="inverted_cdf"))
+
+
+def _robust_scale(size: Array, weights: Array) -> float:
+    """Median of absolute residuals, or their mean where that is zero."""
+    for scale in (_quantile(size, 0.5, weights), np.average(size, weights=weights)):
         if scale > 0:
             return float(scale)
     return 1.0
 
 
-def storey_share(p: Array) -> float:
+def storey_share(p: Array, weights: Array) -> float:
     """Share of correct rows by the density of p-values above one half."""
-    return float(min(1.0, max(np.mean(p > 0.5) / 0.5, 1 / len(p))))
+    share = np.average(p > 0.5, weights=weights) / 0.5
+    return float(min(1.0, max(share, 1 / len(p))))
 
 
-def normal_null(z: Array) -> Null:
+def normal_null(z: Array, weights: Array) -> Null:
     """Normal law through the quartiles."""
-    center = float(np.median(z))
-    lower, upper = np.quantile(z, [0.25, 0.75])
-    scale = (upper - lower) / NORMAL_IQR
+    center = _quantile(z, 0.5, weights)
+    scale = (_quantile(z, 0.75, weights) - _quantile(z, 0.25, weights)) / NORMAL_IQR
     if scale <= 0:
-        scale = _robust_scale(np.abs(z - center))
-    return _with_share(Null(center, float(scale), np.inf), z)
+        scale = _robust_scale(np.abs(z - center), weights)
+    return _with_share(Null(center, scale, np.inf), z, weights)
 
 
-def laplace_null(z: Array) -> Null:
+def laplace_null(z: Array, weights: Array) -> Null:
     """Laplace's law through the median of the absolute residuals: p = 2^(-|z| / median)."""
-    center = float(np.median(z))
-    scale = _robust_scale(np.abs(z - center)) / np.log(2)
-    return _with_share(Null(center, scale, 0.0), z)
+    center = _quantile(z, 0.5, weights)
+    scale = _robust_scale(np.abs(z - center), weights) / np.log(2)
+    return _with_share(Null(center, scale, 0.0), z, weights)
 
 
-def _with_share(null: Null, z: Array) -> Null:
-    return Null(null.center, null.scale, null.df, storey_share(null.p_values(z)))
+def _with_share(null: Null, z: Array, weights: Array) -> Null:
+    share = storey_share(null.p_values(z), weights)
+    return Null(null.center, null.scale, null.df, share)
 
 
-def mixture_null(z: Array) -> Null:
+def mixture_null(z: Array, weights: Array) -> Null:
     """Student's law of unknown tails, beside a component of errors that lies away from zero.
 
     Standardised residuals of correct rows have heavier tails than normal ones,
@@ -107,12 +113,12 @@ def mixture_null(z: Array) -> Null:
     deviations out. The second must gain what three more parameters gain by
     chance in 3 % of cases.
     """
-    center = float(np.median(z))
+    center = _quantile(z, 0.5, weights)
     size = np.abs(z - center)
-    unit = _robust_scale(size) * MAD_TO_STD
+    unit = _robust_scale(size, weights) * MAD_TO_STD
     edges = np.linspace(0, CAP, N_BINS + 1)
-    inside = size <= CAP * unit
-    counts = np.append(np.histogram(size[inside] / unit, edges)[0], (~inside).sum())
+    number = np.minimum(size / unit * (N_BINS / CAP), N_BINS).astype(np.intp)
+    counts = np.bincount(number, weights * (len(z) / weights.sum()), minlength=N_BINS + 1)
     alone, mixed = None, None
     for df in DEGREES:
         found = _fit_alone(edges, counts, df)
@@ -173,26 +179,27 @@ def _fit_mixture(
 NULLS = {"mixture": mixture_null, "normal": normal_null, "laplace": laplace_null}
 
 
-def discoveries(p: Array, null_share: float, fdr: float) -> NDArray[np.bool_]:
-    """Rows with p <= p_(k) for the largest k with null_share p_(k) <= fdr k / n."""
-    ordered = np.sort(p)
-    n = len(p)
-    passing = np.flatnonzero(null_share * ordered <= fdr * np.arange(1, n + 1) / n)
+def discoveries(p: Array, null_share: float, fdr: float, weights: Array) -> NDArray[np.bool_]:
+    """Rows up to the largest p with null_share p <= fdr F(p), F the share of rows at most p."""
+    order = np.argsort(p, kind="stable")
+    share = np.cumsum(weights[order]) / weights.sum()
+    passing = np.flatnonzero(null_share * p[order] <= fdr * share)
     if not len(passing):
-        return np.zeros(n, dtype=bool)
-    return p <= ordered[passing[-1]]
+        return np.zeros(len(p), dtype=bool)
+    return p <= p[order[passing[-1]]]
 
 
-def local_null_probability(p: Array, null_share: float) -> Array:
+def local_null_probability(p: Array, null_share: float, weights: Array) -> Array:
     """Probability that each row is correct, given its p-value.
 
     It is null_share / f(p) with f the decreasing density of the p-values, the
     slope of the least concave majorant of their distribution function
     (Grenander), so that rows with larger p are never less probably correct.
     """
-    values, code, counts = np.unique(p, return_inverse=True, return_counts=True)
-    ends = np.append(values, 1.0) if values[-1] < 1 else values
-    mass = np.append(counts, 0.0) if values[-1] < 1 else counts.astype(np.float64)
-    gaps = np.diff(np.concatenate([[0.0], ends]))
-    density = isotonic_regression(mass / len(p) / gaps, sample_weight=gaps, increasing=False)
+    values, code = np.unique(p, return_inverse=True)
+    mass = np.bincount(code, weights) / weights.sum()
+    if values[-1] < 1:
+        values, mass = np.append(values, 1.0), np.append(mass, 0.0)
+    gaps = np.diff(np.concatenate([[0.0], values]))
+    density = isotonic_regression(mass / gaps, sample_weight=gaps, increasing=False)
     return np.minimum(1.0, null_share / np.maximum(density[code], SMALLEST_P))

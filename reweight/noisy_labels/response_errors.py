@@ -1,6 +1,5 @@
 """Find the wrong numbers in a column by how badly a model of the other columns predicts them."""
 
-from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
@@ -8,27 +7,33 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingRegressor
-from sklearn.utils import check_random_state, column_or_1d, get_tags
+from sklearn.utils import check_random_state, get_tags, indexable
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from reweight.base import Weighter
 from reweight.cross_fitting import CrossFit, cross_fit
 from reweight.kernels.order_statistics import conformal_p_values
 from reweight.noisy_labels._false_discovery import (
     NULLS,
-    Null,
     discoveries,
     local_null_probability,
     storey_share,
 )
 from reweight.noisy_labels._folds import Folds, make_folds, restrict_folds, without_rows
+from reweight.noisy_labels._outcome_table import (
+    OutcomeTable,
+    check_outcomes,
+    check_table,
+    residuals_of,
+)
 from reweight.noisy_labels._removal_search import search_removed_rows
+from reweight.noisy_labels._resampled_spread import pooled_spread
 from reweight.noisy_labels._residual_scale import ResidualScale, fit_scale
 from reweight.normalization import normalize_weights
 from reweight.resampling import resample_weights
-from reweight.validation import check_groups, check_sample_weight, count_rows, take_rows
+from reweight.validation import count_rows, take_rows
 from reweight.weighted_fit import weight_key, weighted_fit
 
 Array = NDArray[np.float64]
@@ -38,20 +43,6 @@ COMBINATIONS = {
     "add": np.add,
     "geometric": lambda aleatoric, epistemic: np.sqrt(aleatoric * epistemic),
 }
-# A resampled model is unseen by few rows, whose spread is pulled to that of all rows by as much
-# as so many more predictions would.
-PRIOR_PREDICTIONS = 2.0
-
-
-@dataclass(frozen=True)
-class _Table:
-    """Rows of positive weight and what was passed with them."""
-
-    X: Any
-    y: Array
-    weights: Array | None
-    groups: NDArray | None
-    is_clean: NDArray[np.bool_]
 
 
 def _refits(self) -> bool:
@@ -199,9 +190,9 @@ class ResponseErrorDetector(Weighter):
     >>> detector = ResponseErrorDetector(LinearRegression()).fit(data.X, data.y)
     >>> suspects = (-detector.scores_).argsort()[:40]
     >>> print(data.is_error[suspects].mean())
-    0.975
+    1.0
     >>> detector.n_errors_, int((detector.is_error_ & data.is_error).sum())
-    (50, 40)
+    (45, 40)
     """
 
     _parameter_constraints = {
@@ -299,7 +290,18 @@ class ResponseErrorDetector(Weighter):
         """
         self._validate_params()
         self._check_parameters()
-        table, rows, s = self._check_table(X, y, sample_weight, groups, is_clean)
+        validate_data(self, X, skip_check_array=True)
+        (X,) = indexable(X)
+        if sample_weight is not None:
+            weight_key(self._regressor, owner=self._name)
+        table, rows, s = check_table(
+            self._name, self._regressor, X, y, sample_weight, groups, is_clean, self.cv
+        )
+        if self.null == "conformal" and not table.is_clean.any():
+            raise ValueError(
+                f"{self._name}: null='conformal' compares with rows known to be correct, and "
+                "is_clean marks none; pass is_clean to fit, or another null"
+            )
         seeds = check_random_state(self.random_state).randint(np.iinfo(np.int32).max, size=3)
         folds = self._make_folds(X, groups, rows, len(s), table, int(seeds[0]))
         self._seed = int(seeds[1])
@@ -308,7 +310,7 @@ class ResponseErrorDetector(Weighter):
         self.search_path_ = None
         removed = None
         if self.n_errors == "r2":
-            scores = np.abs(table.y - self._crossed.predictions) / self._scale.values
+            scores = np.abs(residuals_of(table.y, self._crossed.predictions)) / self._scale.values
             removed, self.search_path_ = search_removed_rows(self._cross_fit, table, folds, scores)
             suspects = removed
             self._crossed = self._cross_fit(table, without_rows(folds, removed))
@@ -332,61 +334,8 @@ class ResponseErrorDetector(Weighter):
                 "and n_resamples=0 fits none; pass n_resamples=5, or combine='quadrature'"
             )
 
-    def _check_table(
-        self, X: Any, y: Any, sample_weight: Any, groups: Any, is_clean: Any
-    ) -> tuple[_Table, NDArray[np.intp], Array]:
-        """Rows of positive weight, their numbers, and the weights of all rows."""
-        if y is None:
-            raise ValueError(
-                f"{self._name} requires y to be passed, but the target y is None; pass the "
-                "recorded outcomes"
-            )
-        validate_data(self, X, skip_check_array=True)
-        y = _check_outcomes(self._name, y)
-        check_consistent_length(X, y)
-        n = len(y)
-        if sample_weight is not None:
-            weight_key(self._regressor, owner=self._name)
-        s = check_sample_weight(sample_weight, X)
-        if groups is not None:
-            check_groups(groups, n)
-            groups = np.asarray(groups)
-        clean = np.zeros(n, dtype=bool)
-        if is_clean is not None:
-            clean = np.asarray(is_clean)
-            if clean.shape != (n,) or clean.dtype != bool:
-                raise ValueError(
-                    f"{self._name}: is_clean has shape {clean.shape} and type {clean.dtype}; pass "
-                    f"{n} booleans, one per row"
-                )
-        rows = np.flatnonzero(s > 0)
-        if self.null == "conformal" and not clean[rows].any():
-            raise ValueError(
-                f"{self._name}: null='conformal' compares with rows known to be correct, and "
-                f"is_clean marks {int(clean.sum())}; pass is_clean to fit, or another null"
-            )
-        least = 2 * int(self.cv) if isinstance(self.cv, Integral) else 4
-        if len(rows) < least:
-            raise ValueError(
-                f"{self._name}: n_samples = {len(rows)} rows of positive weight are too few for "
-                f"cv={self.cv}; at least {least} are needed; pass fewer folds or more rows"
-            )
-        if np.ptp(y[rows]) == 0:
-            raise ValueError(
-                f"{self._name}: y is constant, {y[rows[0]]:g} in all {len(rows)} rows of positive "
-                "weight, so that no number stands out; pass an outcome that varies"
-            )
-        table = _Table(
-            X=X if len(rows) == n else take_rows(self._regressor, X, None, rows)[0],
-            y=y[rows],
-            weights=None if sample_weight is None else s[rows] / s[rows].mean(),
-            groups=None if groups is None else groups[rows],
-            is_clean=clean[rows],
-        )
-        return table, rows, s
-
     def _make_folds(
-        self, X: Any, groups: Any, rows: NDArray, n: int, table: _Table, seed: int
+        self, X: Any, groups: Any, rows: NDArray, n: int, table: OutcomeTable, seed: int
     ) -> Folds:
         if isinstance(self.cv, Integral) or len(rows) == n:
             return make_folds(self._name, self.cv, table.X, table.y, table.groups, seed)
@@ -395,7 +344,7 @@ class ResponseErrorDetector(Weighter):
         folds = make_folds(self._name, self.cv, X, everyone, groups, seed)
         return restrict_folds(folds, rows, n)
 
-    def _cross_fit(self, table: _Table, folds: Folds) -> CrossFit:
+    def _cross_fit(self, table: OutcomeTable, folds: Folds) -> CrossFit:
         return cross_fit(
             self._regressor,
             table.X,
@@ -406,12 +355,12 @@ class ResponseErrorDetector(Weighter):
             verbose=self.verbose,
         )
 
-    def _fit_scale(self, table: _Table, folds: Folds) -> ResidualScale:
+    def _fit_scale(self, table: OutcomeTable, folds: Folds) -> ResidualScale:
         return fit_scale(
             self._regressor,
             self.scale_estimator,
             table.X,
-            table.y - self._crossed.predictions,
+            residuals_of(table.y, self._crossed.predictions),
             table.weights,
             folds,
             shrinkage=self.shrinkage,
@@ -421,14 +370,14 @@ class ResponseErrorDetector(Weighter):
         )
 
     def _fit_twice(
-        self, table: _Table, folds: Folds
+        self, table: OutcomeTable, folds: Folds
     ) -> tuple[CrossFit, ResidualScale, NDArray[np.bool_]]:
         """Models, the scale of their residuals, and the rows that they did not learn from."""
         self._crossed = self._cross_fit(table, folds)
         scale = self._fit_scale(table, folds)
         suspects = np.zeros(len(table.y), dtype=bool)
         if self.trim > 0:
-            scores = np.abs(table.y - self._crossed.predictions) / scale.values
+            scores = np.abs(residuals_of(table.y, self._crossed.predictions)) / scale.values
             mass = np.ones(len(scores)) if table.weights is None else table.weights
             limit = np.quantile(scores, 1 - self.trim, weights=mass, method="inverted_cdf")
             suspects = (scores > limit) & ~table.is_clean
@@ -436,7 +385,9 @@ class ResponseErrorDetector(Weighter):
             scale = self._fit_scale(table, folds)
         return self._crossed, scale, suspects
 
-    def _fit_spread(self, table: _Table, suspects: NDArray[np.bool_], seed: int) -> Array | None:
+    def _fit_spread(
+        self, table: OutcomeTable, suspects: NDArray[np.bool_], seed: int
+    ) -> Array | None:
         """Standard deviation over models of subsamples that have not seen the row."""
         if self.n_resamples == 0:
             return None
@@ -455,9 +406,9 @@ class ResponseErrorDetector(Weighter):
         ]
         self._resampled = self._cross_fit(table, subsamples).estimators
         P = np.array([model.predict(table.X) for model in self._resampled], dtype=np.float64)
-        return _pooled_spread(np.where(drawn, np.nan, P))
+        return pooled_spread(np.where(drawn, np.nan, P))
 
-    def _score(self, table: _Table, X: Any, y: Any, rows: NDArray, s: Array) -> None:
+    def _score(self, table: OutcomeTable, X: Any, y: Any, rows: NDArray, s: Array) -> None:
         """Fill in what there is of each row; rows of weight zero are scored as new rows."""
         n = len(s)
         recorded = np.asarray(y, dtype=np.float64).reshape(-1)
@@ -476,7 +427,7 @@ class ResponseErrorDetector(Weighter):
                 strict=True,
             ):
                 array[outside] = values
-        self.residuals_ = recorded - self.predictions_
+        self.residuals_ = residuals_of(recorded, self.predictions_)
         self.shrinkage_ = self._scale.shrinkage
         self._uncertainty = self._combined(self.aleatoric_, self.epistemic_)
         self.scores_ = np.abs(self.residuals_) / self._uncertainty
@@ -495,38 +446,41 @@ class ResponseErrorDetector(Weighter):
         return prediction, self._scale.predict(X), np.maximum(spread, 1e-12 * self._scale.mean)
 
     def _count(
-        self, rows: NDArray, s: Array, table: _Table, removed: NDArray[np.bool_] | None
+        self, rows: NDArray, s: Array, table: OutcomeTable, removed: NDArray[np.bool_] | None
     ) -> None:
         """p-values, flags and weights."""
         z = self.residuals_ / self._uncertainty
-        judged = rows[~table.is_clean]
         clean = rows[table.is_clean]
+        judged = rows[~table.is_clean]
         self.p_values_ = np.ones(len(s))
+        self.null_share_ = 1.0
         if self.null == "conformal":
             others = np.setdiff1d(np.arange(len(s)), clean)
             self.p_values_[others] = conformal_p_values(self.scores_[others], self.scores_[clean])
-            self.null_share_ = storey_share(self.p_values_[judged]) if len(judged) else 1.0
+            if len(judged):
+                self.null_share_ = storey_share(self.p_values_[judged], s[judged])
         else:
-            null: Null = NULLS[self.null](z[rows])
+            null = NULLS[self.null](z[rows], s[rows])
             self.p_values_ = null.p_values(z)
             self.null_share_ = null.share
         self.is_error_ = np.zeros(len(s), dtype=bool)
         self.correct_probability_ = np.ones(len(s))
         if len(judged):
-            flagged = self._flags(judged, rows, removed)
-            self.is_error_[flagged] = True
-            p = self.p_values_[judged]
-            self.correct_probability_[judged] = local_null_probability(p, self.null_share_)
+            self.is_error_[self._flags(judged, rows, s, removed)] = True
+            self.correct_probability_[judged] = local_null_probability(
+                self.p_values_[judged], self.null_share_, s[judged]
+            )
         self.n_errors_ = int(self.is_error_.sum())
         self.contamination_ = self.n_errors_ / len(rows)
         self._set_weights(normalize_weights(self.correct_probability_, sample_weight=s))
 
     def _flags(
-        self, judged: NDArray, rows: NDArray, removed: NDArray[np.bool_] | None
+        self, judged: NDArray, rows: NDArray, s: Array, removed: NDArray[np.bool_] | None
     ) -> NDArray[np.intp]:
         """Numbers of the flagged rows."""
         if self.n_errors == "fdr":
-            return judged[discoveries(self.p_values_[judged], self.null_share_, self.fdr)]
+            p = self.p_values_[judged]
+            return judged[discoveries(p, self.null_share_, self.fdr, s[judged])]
         if removed is not None:
             return rows[removed]
         wanted = self.n_errors
@@ -539,7 +493,7 @@ class ResponseErrorDetector(Weighter):
             )
         return judged[np.argsort(-self.scores_[judged], kind="stable")[: int(wanted)]]
 
-    def _fit_on(self, table: _Table, kept: NDArray[np.intp]) -> Any:
+    def _fit_on(self, table: OutcomeTable, kept: NDArray[np.intp]) -> Any:
         X, y = take_rows(self._regressor, table.X, table.y, kept)
         weights = None if table.weights is None else table.weights[kept]
         return weighted_fit(clone(self._regressor), X, y, weights, owner=self._name)
@@ -596,7 +550,7 @@ class ResponseErrorDetector(Weighter):
         """
         check_is_fitted(self, "scores_")
         validate_data(self, X, reset=False, skip_check_array=True)
-        y = _check_outcomes(self._name, y)
+        y = check_outcomes(self._name, y)
         if len(y) != count_rows(X):
             raise ValueError(
                 f"{self._name}: X has {count_rows(X)} rows and y {len(y)}; pass one outcome a row"
@@ -619,32 +573,3 @@ class ResponseErrorDetector(Weighter):
         tags.target_tags.required = True
         tags.non_deterministic = inner.non_deterministic
         return tags
-
-
-def _check_outcomes(owner: str, y: ArrayLike) -> Array:
-    """Outcomes as float64, with the rows at fault named."""
-    y = column_or_1d(y, warn=True)
-    try:
-        y = y.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"{owner}: y has type {y.dtype} and is not numeric; pass numbers as outcomes"
-        ) from error
-    bad = np.flatnonzero(~np.isfinite(y))
-    if len(bad):
-        kind = "NaN" if np.isnan(y).any() else "inf"
-        raise ValueError(
-            f"{owner}: Input y contains {kind}: {len(bad)} outcomes are NaN or infinite, the first "
-            f"in rows {bad[:5].tolist()}; a missing outcome is no error to find, drop those rows"
-        )
-    return y
-
-
-def _pooled_spread(P: Array) -> Array:
-    """Standard deviation of each column over its entries, pulled to that of all columns."""
-    count = np.isfinite(P).sum(axis=0)
-    mean = np.nansum(P, axis=0) / np.maximum(count, 1)
-    squares = np.nansum((P - mean) ** 2, axis=0)
-    freedom = np.maximum(count - 1, 0)
-    pooled = squares.sum() / max(freedom.sum(), 1)
-    return np.sqrt((squares + PRIOR_PREDICTIONS * pooled) / (freedom + PRIOR_PREDICTIONS))

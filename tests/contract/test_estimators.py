@@ -43,7 +43,7 @@ CONSTRUCTOR_ARGUMENTS = {
     "QuantileAggregator": lambda: {"quantiles": [0.5]},
     "ResponseErrorDetector": lambda: {
         "estimator": LinearRegression(),
-        "scale_estimator": DecisionTreeRegressor(min_samples_leaf=20, random_state=0),
+        "scale_estimator": DecisionTreeRegressor(max_depth=1, random_state=0),
     },
     "Reweighted": lambda: {"estimator": LinearRegression(), "weighter": NormWeighter()},
     "WeightedEffect": lambda: {"weighter": causal.EntropyBalancing(on_infeasible="relax")},
@@ -528,7 +528,8 @@ def test_memory_layout_does_not_matter_and_nothing_is_written(case):
 def test_clone_forgets_and_pickle_remembers(case):
     weighter = fit(case)
     assert not hasattr(clone(weighter), "weights_")
-    assert clone(weighter).get_params() == weighter.get_params()
+    # Estimators among the parameters are equal if they are written alike.
+    assert repr(clone(weighter).get_params()) == repr(weighter.get_params())
     copy = pickle.loads(pickle.dumps(weighter))
     assert_array_equal(copy.weights_, weighter.weights_)
     assert_array_equal(copy.ess_, weighter.ess_)
