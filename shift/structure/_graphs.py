@@ -18,6 +18,12 @@ def to_numpy(thing: Any) -> Any:
     return thing.detach().cpu().numpy() if is_tensor(thing) else np.asarray(thing)
 
 
+def count_nodes(y: Any) -> int:
+    """Number of labels, or of rows of probabilities."""
+    shape = np.shape(y)
+    return int(shape[0]) if shape else 0
+
+
 def to_kind_of(array: Any, like: Any, *, floating: bool = False) -> Any:
     """An array as tensor on the device of `like`, or as array if `like` is none."""
     if not is_tensor(like):

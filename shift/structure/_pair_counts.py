@@ -6,7 +6,15 @@ import numpy as np
 from scipy import sparse
 
 from reweight.kernels.edge_pairs import count_pairs
-from shift.structure._graphs import is_tensor, read_edges, read_labels, read_receivers, to_kind_of
+from shift.structure._graphs import (
+    count_nodes,
+    is_tensor,
+    read_edges,
+    read_labels,
+    read_receivers,
+    to_kind_of,
+    to_numpy,
+)
 
 
 class PairCounts(NamedTuple):
@@ -53,7 +61,7 @@ def pair_counts(
     -------
     PairCounts
     """
-    n_nodes = len(y) if hasattr(y, "__len__") else 0
+    n_nodes = count_nodes(y)
     u, v = read_edges(caller, graph, n_nodes, names[0])
     labels, n_classes = read_labels(caller, y, n_classes, u, names[1])
     mask = read_receivers(caller, receivers, n_nodes, u, names[2])
@@ -64,6 +72,10 @@ def pair_counts(
             raise ValueError(
                 f"{caller}: edge_weight needs one number for each of {u.shape[0]} edges and "
                 f"symmetrize=False, got {found}; symmetrising counts every edge once"
+            )
+        if not np.isfinite(to_numpy(edge_weight.sum())):
+            raise ValueError(
+                f"{caller}: edge_weight has NaN or infinite entries; pass finite numbers"
             )
     if symmetrize:
         u, v = _both_directions(u, v, n_nodes)

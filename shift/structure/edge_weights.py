@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from reweight.kernels.edge_pairs import take_pairs
 from shift.structure._graphs import (
+    count_nodes,
     is_tensor,
     read_edges,
     read_labels,
@@ -186,7 +187,7 @@ def edge_weights(
         )
     if not 0 <= strength <= 1:
         raise ValueError(f"{caller}: strength={strength} must lie between 0 and 1")
-    n_nodes = len(y) if hasattr(y, "__len__") else 0
+    n_nodes = count_nodes(y)
     u, v = read_edges(caller, edge_index, n_nodes)
     W = _read_ratio(caller, ratio)
     labels, n_classes = read_labels(caller, y, len(W), u)

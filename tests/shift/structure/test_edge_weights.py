@@ -218,6 +218,8 @@ def test_shift_of_pairs_that_a_graph_lacks_is_left_out():
         ({"y": [[2, -1]] * 4}, ValueError, "not a set of probabilities"),
         ({"y": np.eye(3)[LABELS], "n_classes": 4}, ValueError, "3 columns but there are 4 classes"),
         ({"y": 3}, ValueError, "there are 0 labels"),
+        ({"y": np.array(3)}, ValueError, "there are 0 labels"),
+        ({"edge_weight": [1, 1, np.nan, 1]}, ValueError, "NaN or infinite"),
         ({"receivers": [0, 1]}, ValueError, "mask of 4 booleans"),
         ({"receivers": np.zeros(4, bool)}, ValueError, "at least one of them True"),
         ({"edge_weight": [1.0]}, ValueError, "one number for each of 4 edges"),
