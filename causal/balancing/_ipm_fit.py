@@ -14,8 +14,8 @@ from causal.balancing._ipm_linear import LinearDiscrepancy
 from causal.balancing._ipm_sigmoid import SigmoidDiscrepancy
 from causal.balancing._ipm_softmax import SoftmaxModel, fit_softmax
 from causal.balancing._ipm_wasserstein import WassersteinDiscrepancy
+from causal.balancing._kernel_space import bandwidth_of_rows
 from reweight.exceptions import InfeasibleError
-from reweight.kernels.bandwidth import resolve_bandwidth
 from reweight.kernels.weighted_moments import nonzero_scale, standardized_scale
 from reweight.solvers.divergence_dual import divergence_dual
 from reweight.solvers.result import SolverResult
@@ -133,7 +133,7 @@ def resolve_bandwidths(bandwidth: Any, Z: Array, rng: Any) -> list:
         If a bandwidth is not positive.
     """
     if isinstance(bandwidth, str):
-        return [resolve_bandwidth(Z, bandwidth, random_state=rng)]
+        return [bandwidth_of_rows("IPMBalancing", Z, bandwidth, rng)]
     lengths = np.atleast_1d(np.asarray(bandwidth, dtype=np.float64))
     fine = lengths.ndim == 1 and lengths.size and np.isfinite(lengths).all()
     if not (fine and lengths.min() > 0):

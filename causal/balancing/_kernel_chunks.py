@@ -19,8 +19,7 @@ from causal.balancing._chunked import (
 )
 from causal.balancing._dual import BalanceTarget, meet_or_relax
 from causal.balancing._kernel_dual import LandmarkMap, solve_features
-from causal.balancing._kernel_space import KernelSpace, Standardizer
-from reweight.kernels.bandwidth import resolve_bandwidth
+from causal.balancing._kernel_space import KernelSpace, Standardizer, bandwidth_of_rows
 from reweight.kernels.chunks import map_chunks
 from reweight.kernels.kernel_sums import DECAYING_KERNELS, check_kernel
 
@@ -180,7 +179,7 @@ def _set_space(
     rule = estimator.bandwidth
     if isinstance(rule, str) and kernel not in DECAYING_KERNELS:
         rule = 1.0
-    estimator.bandwidth_ = resolve_bandwidth(Z, rule, random_state=rng)
+    estimator.bandwidth_ = bandwidth_of_rows(type(estimator).__name__, Z, rule, rng)
     estimator._space = KernelSpace(standardizer, kernel, estimator.bandwidth_, parameters)
 
 

@@ -1,11 +1,13 @@
 """The space in which kernel balancing compares arms: standardised covariates and a kernel."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reweight.kernels.bandwidth import resolve_bandwidth
 from reweight.kernels.kernel_sums import kernel_matrix, kernel_mean
 
 RANK_TOLERANCE = 1e-10
@@ -129,3 +131,40 @@ class KernelSpace:
         gram -= mean
         gram += r @ kernel_mean(Y, Y, r, **options)
         return gram
+
+
+def bandwidth_of_rows(
+    name: str,
+    Z: NDArray[np.float64],
+    rule: Any,
+    rng: Any,
+    feature_names: Sequence[str] | None = None,
+) -> float | NDArray[np.float64]:
+    """Bandwidth that a rule reads off rows, with errors in the name of the estimator.
+
+    Parameters
+    ----------
+    name : str
+        Name of the estimator.
+    Z : ndarray of shape (n, p)
+        Standardised rows.
+    rule : str, float or array-like
+        Parameter `bandwidth` of the estimator.
+    rng : numpy.random.RandomState
+        Draws the rows that a rule looks at.
+    feature_names : sequence of str, default=None
+        Names of the columns.
+
+    Returns
+    -------
+    float or ndarray of shape (p,)
+
+    Raises
+    ------
+    ValueError
+        If rows leave the rule without a length, or numbers are not positive.
+    """
+    try:
+        return resolve_bandwidth(Z, rule, random_state=rng, feature_names=feature_names)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error

@@ -21,8 +21,8 @@ from causal.balancing._dual import (
 from causal.balancing._kernel_chunks import fit_kernel_chunks
 from causal.balancing._kernel_dual import DualSolver, LandmarkMap
 from causal.balancing._kernel_exact import ExactSolver
-from causal.balancing._kernel_space import KernelSpace, Standardizer
-from reweight.kernels.bandwidth import RULES, resolve_bandwidth
+from causal.balancing._kernel_space import KernelSpace, Standardizer, bandwidth_of_rows
+from reweight.kernels.bandwidth import RULES
 from reweight.kernels.chunks import row_slices
 from reweight.kernels.kernel_sums import DECAYING_KERNELS, KERNELS, check_kernel
 from reweight.kernels.landmarks import choose_landmarks
@@ -369,13 +369,12 @@ class KernelBalancing(BalancingWeighter):
         rule: Any = self.bandwidth
         if isinstance(rule, str) and kernel not in DECAYING_KERNELS:
             rule = 1.0
-        self.bandwidth_ = resolve_bandwidth(
+        self.bandwidth_ = bandwidth_of_rows(
+            type(self).__name__,
             Z[arms.sample_weight > 0],
             rule,
-            random_state=rng,
-            feature_names=getattr(self, "feature_names_in_", None)
-            if Z.shape[1] == self.n_features_in_
-            else None,
+            rng,
+            getattr(self, "feature_names_in_", None) if Z.shape[1] == self.n_features_in_ else None,
         )
         self._space = KernelSpace(standardizer, kernel, self.bandwidth_, parameters)
         return Z

@@ -10,7 +10,13 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from causal import EnergyBalancing, EntropyBalancing, KernelBalancing, StableBalancing
+from causal import (
+    EnergyBalancing,
+    EntropyBalancing,
+    IPMBalancing,
+    KernelBalancing,
+    StableBalancing,
+)
 from reweight.diagnostics.distances import mmd
 from reweight.exceptions import InfeasibleError, WeightWarning
 from reweight.kernels.kernel_sums import kernel_matrix
@@ -486,6 +492,22 @@ def test_data_are_checked(study, cls):
         cls().fit(X, t, sample_weight=t)
     with pytest.raises(ValueError, match="inconsistent"):
         cls().fit(X, t[:-1])
+
+
+def test_rows_that_are_all_alike_leave_no_bandwidth_and_say_whose():
+    X, treatment = np.ones((20, 2)), np.arange(20) % 2
+    message = (
+        "{}: bandwidth='median': the bandwidth is 0 because rows are duplicates.*pass a positi"
+    )
+    with pytest.raises(ValueError, match=message.format("KernelBalancing")):
+        KernelBalancing().fit(X, treatment)
+    with pytest.raises(ValueError, match=message.format("KernelBalancing")):
+        KernelBalancing().fit_chunks([(X, treatment, None)])
+    with pytest.raises(ValueError, match=message.format("IPMBalancing")):
+        IPMBalancing(ipm="mmd", bandwidth="median").fit(X, treatment)
+    # With a bandwidth there is nothing to balance, and weights stay equal.
+    weights = KernelBalancing(bandwidth=1.0).fit(X, treatment).weights_
+    assert_allclose(weights, 1)
 
 
 @pytest.mark.slow
