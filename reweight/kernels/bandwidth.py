@@ -108,7 +108,10 @@ def _given(X: NDArray[np.float64], bandwidth: Any) -> float | NDArray[np.float64
             "number, or one per column"
         )
     if not (np.isfinite(bandwidth).all() and (bandwidth > 0).all()):
-        raise ValueError(f"bandwidth must be positive and finite, got {bandwidth.tolist()}")
+        raise ValueError(
+            f"bandwidth must be positive and finite, got {bandwidth.tolist()}; pass a positive "
+            f"number or one of {list(RULES)}"
+        )
     return float(bandwidth) if bandwidth.ndim == 0 else bandwidth
 
 

@@ -18,6 +18,7 @@ def fit_featurizer(
     n_components: int,
     bandwidth: str | float,
     random_state: int,
+    name: str,
 ) -> Any:
     """A fitted feature map, or None for the rows themselves.
 
@@ -33,15 +34,25 @@ def fit_featurizer(
         Length of their kernel, or a rule.
     random_state : int
         Seed of their draw.
+    name : str
+        Name of the estimator, for errors.
 
     Returns
     -------
     transformer or None
+
+    Raises
+    ------
+    ValueError
+        If the bandwidth is not positive, or rows leave its rule without a length.
     """
     if isinstance(featurizer, str):
         if featurizer == "linear":
             return None
-        length = resolve_bandwidth(rows, bandwidth, random_state=random_state)
+        try:
+            length = resolve_bandwidth(rows, bandwidth, random_state=random_state)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
         gamma = 0.5 / length**2
         featurizer = RBFSampler(gamma=gamma, n_components=n_components, random_state=random_state)
     return clone(featurizer).fit(rows)

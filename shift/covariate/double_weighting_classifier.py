@@ -297,6 +297,7 @@ class DoubleWeightingClassifier(ClassifierMixin, BaseEstimator):
             n_components=self.n_components,
             bandwidth=self.bandwidth,
             random_state=seed,
+            name=type(self).__name__,
         )
         source, target = self._phi(X), self._phi(target)
         row_weight = s / s.sum() if X_target is None else np.full(len(target), 1 / len(target))

@@ -747,6 +747,10 @@ class TestBadInput:
     @pytest.mark.parametrize("bandwidth", [0.0, -1.0])
     def test_bandwidth(self, data, bandwidth):
         self.refuse(data, "bandwidth", bandwidth=bandwidth)
+        message = (
+            f"DoubleWeightingClassifier: bandwidth must be positive and finite, got {bandwidth}"
+        )
+        self.refuse(data, message, bandwidth=bandwidth, featurizer="rbf")
 
     def test_all_rows_equal(self, data):
         self.refuse(
