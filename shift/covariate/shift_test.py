@@ -165,7 +165,10 @@ def covariate_shift_test(
 
 def _check_sample(name: str, rows: Any) -> NDArray[np.float64]:
     try:
-        return check_array(unwrap_target(rows), dtype=np.float64, ensure_min_samples=2)
+        rows = unwrap_target(rows)
+        if rows is None:
+            raise ValueError("it is None; pass the rows of that sample")
+        return check_array(rows, dtype=np.float64, ensure_min_samples=2)
     except ValueError as error:
         raise ValueError(f"covariate_shift_test: {name} is not usable: {error}") from error
 

@@ -81,6 +81,12 @@ def test_many_rows_are_thinned_and_seeded(rng):
     [
         (np.ones((5, 2)), np.ones((5, 3)), {}, "X has 2 columns but X_target has 3"),
         (np.ones((1, 2)), np.ones((5, 2)), {}, "X is not usable.*minimum of 2"),
+        (
+            np.ones((5, 2)),
+            None,
+            {},
+            "covariate_shift_test: X_target is not usable: it is None; pass",
+        ),
         (np.ones((5, 2)), np.full((5, 2), np.nan), {}, "X_target is not usable.*NaN"),
         (np.ones((5, 2)), np.ones((5, 2)), {}, "bandwidth is 0"),
         (np.ones((5, 2)), np.ones((5, 2)), {"method": "magic"}, "'method' parameter"),
