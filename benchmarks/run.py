@@ -24,6 +24,7 @@ from threadpoolctl import threadpool_limits
 
 HERE = Path(__file__).parent
 ROW_FIGURES = ("library", "seconds", "peak_mb")
+OPTIONAL = ("torch",)
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "numba", "cvxpy")
 
 
@@ -85,8 +86,16 @@ def main() -> None:
     for problem in options.problems or available:
         with threadpool_limits(1), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            cases = import_module(f"problems.{problem}").cases(options.quick)
-            results[problem] = [measure(case, options.repeats) for case in cases]
+            try:
+                module = import_module(f"problems.{problem}")
+            except ModuleNotFoundError as error:
+                if error.name not in OPTIONAL:
+                    raise
+                print(f"\n{problem}: left out, it needs {error.name}")
+                continue
+            results[problem] = [
+                measure(case, options.repeats) for case in module.cases(options.quick)
+            ]
         print(f"\n{problem}")
         print(with_ratios(results[problem]).to_string(index=False, float_format="{:.3g}".format))
     if not options.quick:
