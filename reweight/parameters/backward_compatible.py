@@ -110,9 +110,9 @@ class BackwardCompatibleClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEsti
     path_ : dict of ndarray or None
         For each α on the held-out rows: "old_weight", "accuracy",
         "negative_flip_rate", "positive_flip_rate", "distance" of the parameters
-        from the old ones, "accuracy_difference" to the new model and its
-        "accuracy_difference_lower" confidence bound. None if α is given and no
-        rows are held out.
+        from the old ones, "accuracy_difference" to the new model, its standard
+        error "accuracy_difference_stderr" and its confidence bound
+        "accuracy_difference_lower". None if α is given and no rows are held out.
     classes_ : ndarray of shape (n_classes,)
         Classes.
     n_features_in_ : int
