@@ -17,9 +17,11 @@ from numpydoc.docscrape import ClassDoc
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, clone
 from sklearn.linear_model import LinearRegression, LogisticRegression, SGDClassifier
+from sklearn.metrics import accuracy_score
 from sklearn.tree import DecisionTreeRegressor
-from sklearn.utils import ClassifierTags
+from sklearn.utils import ClassifierTags, column_or_1d
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.multiclass import check_classification_targets
 
 import causal
 import reweight
@@ -30,6 +32,11 @@ from reweight.validation import check_sample_weight, validate_features
 
 # Arguments of estimators that cannot be built without.
 CONSTRUCTOR_ARGUMENTS = {
+    "BayesianReuseClassifier": lambda: {
+        "n_classes": 2,
+        "threshold_mean": [-0.5],
+        "threshold_sd": [0.1],
+    },
     "ConformalQuantileCalibrator": lambda: {"quantiles": [0.25, 0.75]},
     "BackwardCompatibleClassifier": lambda: {
         "old_estimator": LogisticRegression(),
@@ -53,9 +60,13 @@ CONSTRUCTOR_ARGUMENTS = {
 FOR_TOY_DATA = {
     "alpha": lambda name: 1.0 if name == "LocalSurrogateSensitivity" else None,
     "cv": lambda name: 2 if name in CHECKED_AS and not name.startswith("Weighted") else None,
+    "chains": lambda name: 1,
     "discrete_treatment": lambda name: True,
+    "draws": lambda name: 25,
     "n_resamples": lambda name: 3 if name == "UniformTransformerEffect" else None,
     "on_infeasible": lambda name: "relax",
+    "on_nonconvergence": lambda name: "ignore",
+    "tune": lambda name: 25,
 }
 # {estimator: why it is fed neither by scikit-learn's checks nor here, where it has tests of its own}
 FED_NO_ROWS = {"StructuralReweighter": "takes the edges of a graph, in tests/shift/structure"}
@@ -297,6 +308,31 @@ CHECKED_AS |= {
     "BackwardCompatibleClassifier": UpdateOfItself,
     "DynamicInterpolationClassifier": InterpolationOfItself,
 }
+
+
+class GradesOfItself(reweight.BayesianReuseClassifier):
+    """Makes residuals, whose sign is that of the grade, of the two labels that checks know."""
+
+    def fit(self, X, y, *, sample_weight=None):
+        if y is None:
+            raise ValueError("requires y to be passed, but the target y is None")
+        check_classification_targets(y)
+        labels, codes = np.unique(column_or_1d(y, warn=True), return_inverse=True)
+        super().fit(X, codes, residual=-codes.astype(float), sample_weight=sample_weight)
+        self.classes_ = labels
+        return self
+
+    def score(self, X, y, sample_weight=None):
+        return accuracy_score(y, self.predict(X), sample_weight=sample_weight)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        tags.target_tags.required = True
+        return tags
+
+
+CHECKED_AS["BayesianReuseClassifier"] = GradesOfItself
 
 
 def public_estimators():
