@@ -244,6 +244,11 @@ class StructuralReweighter(BaseEstimator):
     def _find_classes(self, labels: list[Any]) -> NDArray:
         name = type(self).__name__
         codes = [y for y in labels if y.ndim == 1]
+        if len({y.dtype.kind in "biuf" for y in codes}) > 1:
+            raise ValueError(
+                f"{name}: labels are numbers in one graph and text in another; pass labels of one "
+                "kind"
+            )
         width = {y.shape[1] for y in labels if y.ndim == 2}
         seen = np.unique(np.concatenate(codes)) if codes else np.arange(max(width, default=0))
         classes = seen if self.classes is None else np.asarray(self.classes)

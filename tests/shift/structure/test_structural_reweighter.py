@@ -355,6 +355,7 @@ def test_scikit_learn_checks_that_feed_no_rows(check):
         ({}, {"y": np.zeros(4, int), "y_target": np.zeros(4, int)}, "there are 1 classes"),
         ({}, {"y_target": np.full((4, 2), 0.5)}, r"3 classes \[0, 1, 2\], and .* \[2\] columns"),
         ({}, {"y_target": np.full((4, 3), 0.5)}, "row 0 of y_target is not a set of prob"),
+        ({}, {"y_target": ["0", "0", "1", "2"]}, "numbers in one graph and text in another"),
         ({"classes": [0, 1]}, {}, r"labels \[2\] are not in classes=\[0, 1\]"),
         ({"classes": [0, 1, 1, 2]}, {}, "must be a list of labels"),
         ({"strength": 1.5}, {}, "strength"),
