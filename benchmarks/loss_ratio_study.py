@@ -50,9 +50,9 @@ the gamma law of the losses. A perfect filter drops all memorised and all off-ta
 
 How to read it: the caps of the source's code let memorised rows through, since all losses below
 half the trusted mean tie; where ties are dropped, as the code does, they go, and with them up to a
-quarter of the data more than was asked for. The density ratio looks at more than the mean, but with
-100 trusted rows its Gaussians are too wide to see how rare small losses are; it drops more of the
-off-task rows and fewer of the memorised ones. It pays where trusted losses have several modes.
+quarter of the data more than was asked for. The density ratio looks at more than the mean, but its
+Gaussians have one width for small and large losses, which smooths the small ones; it drops more of
+the off-task rows and fewer of the memorised ones. It pays where trusted losses have several modes.
 """
 
 
