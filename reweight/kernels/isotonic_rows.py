@@ -4,8 +4,9 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import ArrayLike, NDArray
 
-# Rows for which a thread sets up its buffers once.
+# Rows that a thread works through at a time, and the rows from which on threads pay.
 BLOCK_ROWS = 256
+PARALLEL_ROWS = 2048
 
 
 @njit(cache=True)
@@ -39,25 +40,39 @@ def _pava_row(q, out, means, sizes):
             k += 1
 
 
+@njit(cache=True)
+def _pava_block(Q, out):
+    """Pool the rows of a block one after the other."""
+    means = np.empty(Q.shape[1])
+    sizes = np.empty(Q.shape[1], np.int64)
+    for i in range(Q.shape[0]):
+        _pava_row(Q[i], out[i], means, sizes)
+
+
 @njit(cache=True, parallel=True)
 def _pava_rows(Q, out):
-    n, m = Q.shape
-    for block in prange((n + BLOCK_ROWS - 1) // BLOCK_ROWS):
-        means = np.empty(m)
-        sizes = np.empty(m, np.int64)
-        for i in range(block * BLOCK_ROWS, min((block + 1) * BLOCK_ROWS, n)):
-            _pava_row(Q[i], out[i], means, sizes)
+    for block in prange((Q.shape[0] + BLOCK_ROWS - 1) // BLOCK_ROWS):
+        rows = slice(block * BLOCK_ROWS, (block + 1) * BLOCK_ROWS)
+        _pava_block(Q[rows], out[rows])
 
 
-@njit(cache=True, parallel=True)
-def _sweep_rows(Q, middle, out):
-    n, m = Q.shape
-    for i in prange(n):
+@njit(cache=True)
+def _sweep_block(Q, middle, out):
+    """Sweep the rows of a block one after the other."""
+    m = Q.shape[1]
+    for i in range(Q.shape[0]):
         out[i, middle] = Q[i, middle]
         for k in range(middle + 1, m):
             out[i, k] = max(out[i, k - 1], Q[i, k])
         for k in range(middle - 1, -1, -1):
             out[i, k] = min(out[i, k + 1], Q[i, k])
+
+
+@njit(cache=True, parallel=True)
+def _sweep_rows(Q, middle, out):
+    for block in prange((Q.shape[0] + BLOCK_ROWS - 1) // BLOCK_ROWS):
+        rows = slice(block * BLOCK_ROWS, (block + 1) * BLOCK_ROWS)
+        _sweep_block(Q[rows], middle, out[rows])
 
 
 def _check_rows(Q: ArrayLike, name: str) -> NDArray[np.float64]:
@@ -105,7 +120,7 @@ def pava_rows(Q: ArrayLike) -> NDArray[np.float64]:
         )
     rows = np.atleast_2d(Q)
     out = np.empty_like(rows)
-    _pava_rows(rows, out)
+    (_pava_rows if len(rows) >= PARALLEL_ROWS else _pava_block)(rows, out)
     return out.reshape(Q.shape)
 
 
@@ -155,5 +170,5 @@ def sweep_rows(Q: ArrayLike, middle: int | None = None) -> NDArray[np.float64]:
         raise ValueError(f"sweep_rows: middle must be from 0 to {m - 1}, got {middle}")
     rows = np.atleast_2d(Q)
     out = np.empty_like(rows)
-    _sweep_rows(rows, middle, out)
+    (_sweep_rows if len(rows) >= PARALLEL_ROWS else _sweep_block)(rows, middle, out)
     return out.reshape(Q.shape)

@@ -4,6 +4,10 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import ArrayLike, NDArray
 
+# Rows that a thread works through at a time, and the rows from which on threads pay.
+BLOCK_ROWS = 64
+PARALLEL_ROWS = 256
+
 
 @njit(cache=True)
 def _first_not_below(values, low, high, shift, pivot):
@@ -57,17 +61,23 @@ def _kth_of_row(values, starts, shifts, rank, low, high, not_below, above):
             return pivot
 
 
+@njit(cache=True)
+def _kth_of_block(values, starts, shifts, rank, out):
+    """The rows of a block one after the other."""
+    n_lists = shifts.shape[1]
+    low = np.empty(n_lists, np.int64)
+    high = np.empty(n_lists, np.int64)
+    not_below = np.empty(n_lists, np.int64)
+    above = np.empty(n_lists, np.int64)
+    for i in range(shifts.shape[0]):
+        out[i] = _kth_of_row(values, starts, shifts[i], rank, low, high, not_below, above)
+
+
 @njit(cache=True, parallel=True)
 def _kth_of_rows(values, starts, shifts, rank, out):
-    n, n_lists = shifts.shape
-    n_blocks = min(n, 64)
-    for block in prange(n_blocks):
-        low = np.empty(n_lists, np.int64)
-        high = np.empty(n_lists, np.int64)
-        not_below = np.empty(n_lists, np.int64)
-        above = np.empty(n_lists, np.int64)
-        for i in range(block * n // n_blocks, (block + 1) * n // n_blocks):
-            out[i] = _kth_of_row(values, starts, shifts[i], rank, low, high, not_below, above)
+    for block in prange((shifts.shape[0] + BLOCK_ROWS - 1) // BLOCK_ROWS):
+        rows = slice(block * BLOCK_ROWS, (block + 1) * BLOCK_ROWS)
+        _kth_of_block(values, starts, shifts[rows], rank, out[rows])
 
 
 def kth_of_shifted_lists(
@@ -108,6 +118,6 @@ def kth_of_shifted_lists(
     if not 1 <= rank <= len(values):
         raise ValueError(f"kth_of_shifted_lists: rank must be from 1 to {len(values)}, got {rank}")
     out = np.empty(len(shifts))
-    if len(shifts):
-        _kth_of_rows(values, np.asarray(starts, dtype=np.int64), shifts, rank, out)
+    kernel = _kth_of_rows if len(shifts) >= PARALLEL_ROWS else _kth_of_block
+    kernel(values, np.asarray(starts, dtype=np.int64), shifts, rank, out)
     return out

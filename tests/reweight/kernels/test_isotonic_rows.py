@@ -43,6 +43,12 @@ def test_sweep_agrees_with_running_extremes(rng, m):
     assert_array_equal(sweep_rows(Q, 0), np.maximum.accumulate(Q, axis=1))
 
 
+@pytest.mark.parametrize("operator", [pava_rows, sweep_rows])
+def test_rows_shared_by_threads_come_out_the_same(rng, operator):
+    Q = rows(rng, n=3000, m=7)
+    assert_array_equal(operator(Q), np.concatenate([operator(part) for part in np.split(Q, 6)]))
+
+
 def test_sort_agrees_with_numpy(rng):
     Q = rows(rng)
     assert_array_equal(sort_rows(Q), np.sort(Q, axis=1))

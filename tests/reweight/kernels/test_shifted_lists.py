@@ -25,6 +25,13 @@ def test_every_rank_agrees_with_a_sort_of_all(rng, sizes, decimals):
         )
 
 
+def test_rows_shared_by_threads_come_out_the_same(rng):
+    values, starts = sorted_lists(rng, (20, 30, 25), 6)
+    shifts = rng.normal(size=(600, 3))
+    parts = [kth_of_shifted_lists(values, starts, part, 31) for part in np.split(shifts, 6)]
+    assert_array_equal(kth_of_shifted_lists(values, starts, shifts, 31), np.concatenate(parts))
+
+
 def test_ranks_out_of_range_are_refused(rng):
     values, starts = sorted_lists(rng, (3, 3), 2)
     for rank in (0, 7):
