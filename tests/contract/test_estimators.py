@@ -21,7 +21,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.tree import DecisionTreeRegressor
 from sklearn.utils import ClassifierTags, column_or_1d
 from sklearn.utils.estimator_checks import parametrize_with_checks
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
 import causal
 import reweight
@@ -37,6 +37,7 @@ CONSTRUCTOR_ARGUMENTS = {
         "threshold_mean": [-0.5],
         "threshold_sd": [0.1],
     },
+    "CalibratedEnsembleRegressor": lambda: {"estimator": LinearRegression()},
     "ConformalQuantileCalibrator": lambda: {"quantiles": [0.25, 0.75]},
     "BackwardCompatibleClassifier": lambda: {
         "old_estimator": LogisticRegression(),
@@ -318,6 +319,11 @@ class GradesOfItself(reweight.BayesianReuseClassifier):
             raise ValueError("requires y to be passed, but the target y is None")
         check_classification_targets(y)
         labels, codes = np.unique(column_or_1d(y, warn=True), return_inverse=True)
+        if len(labels) > 2:
+            raise ValueError(
+                "Only binary classification is supported. The type of the target is "
+                f"{type_of_target(y)}."
+            )
         super().fit(X, codes, residual=-codes.astype(float), sample_weight=sample_weight)
         self.classes_ = labels
         return self
