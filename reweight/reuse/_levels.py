@@ -118,20 +118,26 @@ def check_residual(values: ArrayLike, n_samples: int | None, owner: str, name: s
 
 
 def observed_levels(
-    estimator: Any, y: ArrayLike | None, residual: ArrayLike | None, n_samples: int
+    estimator: Any,
+    y: ArrayLike | None,
+    residual: ArrayLike | None,
+    n_samples: int,
+    n_classes: int,
 ) -> tuple[NDArray[np.int64], Array]:
     """Grade codes, -1 where unknown, and residuals, NaN where unknown.
 
     Parameters
     ----------
     estimator : BayesianReuseClassifier
-        Gives the number of grades and the mark of unknown ones.
+        Gives the mark of unknown grades.
     y : array-like of shape (n_samples,) or (n_samples, 2) or None
         Grades, or grades and residuals.
     residual : array-like of shape (n_samples,) or None
         Residuals.
     n_samples : int
         Number of rows.
+    n_classes : int
+        Number of grades.
 
     Returns
     -------
@@ -162,11 +168,11 @@ def observed_levels(
     levels = np.full(n_samples, -1, dtype=np.int64)
     if y is not None:
         known = ~(np.isnan(y) | (y == estimator.unlabeled))
-        wrong = known & ~np.isin(y, np.arange(estimator.n_classes))
+        wrong = known & ~np.isin(y, np.arange(n_classes))
         if wrong.any():
             raise ValueError(
                 f"{owner}: y holds {np.unique(y[wrong])[:10].tolist()}; grades are 0 to "
-                f"{estimator.n_classes - 1}, 0 the best, and {estimator.unlabeled} or NaN where "
+                f"{n_classes - 1}, 0 the best, and {estimator.unlabeled} or NaN where "
                 "unknown, so recode them or raise n_classes"
             )
         levels[known] = y[known].astype(np.int64)

@@ -11,9 +11,14 @@ import numpy as np
 from numba import njit
 
 LOG_SQRT_2PI = 0.5 * math.log(2.0 * math.pi)
+INVERSE_SQRT_2PI = 1.0 / math.sqrt(2.0 * math.pi)
 SQRT_HALF = math.sqrt(0.5)
 # Below this erfc leaves the range of normal numbers, and a series takes over.
 FAR_TAIL = -25.0
+# Tails beyond this count as zero, chances below that are handled by their logarithms: products of
+# smaller numbers would leave the range of normal ones, where arithmetic is slow.
+NO_TAIL = 20.0
+TINY = 1e-80
 # What `shape[4]` means.
 NO_HORSESHOE, PLAIN_HORSESHOE, REGULARIZED_HORSESHOE = 0, 1, 2
 
@@ -31,40 +36,62 @@ def log_normal_cdf(z):
 
 
 @njit(cache=True, nogil=True)
-def log_level_mass(points, cuts, softness):
-    """Log h_k(r) of eq. (16) for each point: the chance of each level given the residual."""
-    m, n_cuts = len(points), len(cuts)
-    out = np.empty((m, n_cuts + 1))
-    for j in range(m):
-        below_before, above_before = 0.0, 0.0
+def log_level(r, cuts, softness, k):
+    """Log h_k(r) of eq. (16): the chance of level k given the residual, in any tail."""
+    n_cuts = len(cuts)
+    if k == 0:
+        return log_normal_cdf((r - cuts[0]) / softness)
+    if k == n_cuts:
+        return log_normal_cdf((cuts[n_cuts - 1] - r) / softness)
+    z, z_before = (r - cuts[k]) / softness, (r - cuts[k - 1]) / softness
+    if z + z_before > 0.0:
+        large, small = log_normal_cdf(-z_before), log_normal_cdf(-z)
+    else:
+        large, small = log_normal_cdf(z), log_normal_cdf(z_before)
+    return large + math.log(-math.expm1(min(small - large, 0.0)))
+
+
+@njit(cache=True, nogil=True)
+def level_mass(points, cuts, softness):
+    """The chances h_k(r) themselves, zero where they leave the range of numbers."""
+    n_cuts = len(cuts)
+    out = np.empty((len(points), n_cuts + 1))
+    for j in range(len(points)):
+        tail_before, positive_before = 0.0, False
         for k in range(n_cuts):
             z = (points[j] - cuts[k]) / softness
-            below, above = log_normal_cdf(z), log_normal_cdf(-z)
-            if k == 0:
-                out[j, 0] = below
-            elif z + (points[j] - cuts[k - 1]) / softness > 0.0:
-                out[j, k] = above_before + math.log(-math.expm1(min(above - above_before, 0.0)))
+            tail = 0.5 * math.erfc(abs(z) * SQRT_HALF) if abs(z) < NO_TAIL else 0.0
+            positive = z > 0.0
+            if k == 0 or (positive and not positive_before):
+                out[j, k] = 1.0 - tail - tail_before if positive else tail
             else:
-                out[j, k] = below + math.log(-math.expm1(min(below_before - below, 0.0)))
-            below_before, above_before = below, above
-        out[j, n_cuts] = above_before
+                out[j, k] = abs(tail - tail_before)
+            tail_before, positive_before = tail, positive
+        out[j, n_cuts] = tail_before if positive_before else 1.0 - tail_before
     return out
 
 
 @njit(cache=True, nogil=True)
-def log_base_mass(levels, base):
+def log_base_mass(points, base, levels, cuts, softness):
     """Log Q_k of eq. (18): the share of each level in the base distribution of residuals."""
     m, n_classes = levels.shape
-    out = np.empty(n_classes)
+    out = np.zeros(n_classes)
+    for j in range(m):
+        for k in range(n_classes):
+            out[k] += base[j] * levels[j, k]
     for k in range(n_classes):
-        top = -np.inf
+        if out[k] > TINY:
+            out[k] = math.log(out[k])
+            continue
+        top, total = -np.inf, 0.0
         for j in range(m):
-            if base[j] > 0.0 and levels[j, k] > top:
-                top = levels[j, k]
-        total = 0.0
-        if top > -np.inf:
-            for j in range(m):
-                total += base[j] * math.exp(levels[j, k] - top)
+            if base[j] > 0.0:
+                term = math.log(base[j]) + log_level(points[j], cuts, softness, k)
+                if term > top:
+                    total = total * math.exp(top - term) + 1.0
+                    top = term
+                elif term > -np.inf:
+                    total += math.exp(term - top)
         out[k] = top + math.log(total) if total > 0.0 else -np.inf
     return out
 
@@ -128,12 +155,30 @@ def _log_softmax(eta, log_pi, pi):
 
 
 @njit(cache=True, nogil=True)
-def _row_pass(eta, y, point, weight, levels, log_q, residual, taken, mass):
+def _mixture(r, log_pi, pi, chances, log_q, inverse_q, cuts, softness, target):
+    """Log likelihood (19b) of a row without a label; leaves the chance of each level."""
+    total = 0.0
+    for k in range(len(pi)):
+        target[k] = pi[k] * chances[k] * inverse_q[k]
+        total += target[k]
+    if total > TINY and total < np.inf:
+        for k in range(len(pi)):
+            target[k] /= total
+        return math.log(total)
+    for k in range(len(pi)):
+        log_pi[k] += log_level(r, cuts, softness, k) - log_q[k]
+    return _log_softmax(log_pi, log_pi, target)
+
+
+@njit(cache=True, nogil=True)
+def _row_pass(eta, y, point, points, weight, levels, log_q, cuts, softness, residual, taken, mass):
     """Log likelihood; leaves its gradient by eta, by log h of each point and by log Q."""
     n, columns = eta.shape
     n_classes = levels.shape[1]
     log_pi, pi = np.zeros(n_classes), np.zeros(n_classes)
     target = np.empty(n_classes)
+    # A level without mass has an infinite quotient, which logarithms then handle.
+    inverse_q = np.exp(-log_q)
     total = 0.0
     for i in range(n):
         _log_softmax(eta[i], log_pi, pi)
@@ -143,11 +188,11 @@ def _row_pass(eta, y, point, weight, levels, log_q, residual, taken, mass):
             target[:] = 0.0
             target[label] = 1.0
             if at >= 0:
-                value += levels[at, label] - log_q[label]
+                value += log_level(points[at], cuts, softness, label) - log_q[label]
         else:
-            for k in range(n_classes):
-                log_pi[k] += levels[at, k] - log_q[k]
-            value = _log_softmax(log_pi, log_pi, target)
+            value = _mixture(
+                points[at], log_pi, pi, levels[at], log_q, inverse_q, cuts, softness, target
+            )
         total += weight[i] * value
         for k in range(columns):
             residual[i, k] = weight[i] * (target[k] - pi[k])
@@ -163,19 +208,25 @@ def _cut_gradient(points, base, levels, log_q, taken, mass, cuts, softness):
     """Gradient by the cuts and by the log softness."""
     by_cut = np.zeros(len(cuts))
     by_softness = 0.0
+    # The same for all points of the base: what a unit of density at the cut costs each level.
+    cost = np.zeros(len(mass))
+    for k in range(len(mass)):
+        if mass[k] > 0.0:
+            cost[k] = mass[k] * math.exp(-LOG_SQRT_2PI - log_q[k])
     for j in range(len(points)):
         for k in range(len(cuts)):
             z = (points[j] - cuts[k]) / softness
-            log_phi = -0.5 * z * z - LOG_SQRT_2PI
-            slope = 0.0
-            for side in range(2):
-                level = k + side
-                part = 0.0
+            bell = math.exp(-0.5 * z * z) if abs(z) < NO_TAIL else 0.0
+            slope = base[j] * bell * (cost[k + 1] - cost[k])
+            for level in range(k, k + 2):
                 if taken[j, level] > 0.0:
-                    part = taken[j, level] * math.exp(log_phi - levels[j, level])
-                if base[j] > 0.0 and mass[level] > 0.0:
-                    part -= mass[level] * base[j] * math.exp(log_phi - log_q[level])
-                slope += part if side == 0 else -part
+                    sign = 1.0 if level == k else -1.0
+                    if levels[j, level] > TINY:
+                        ratio = INVERSE_SQRT_2PI * bell / levels[j, level]
+                    else:
+                        log_h = log_level(points[j], cuts, softness, level)
+                        ratio = math.exp(-0.5 * z * z - LOG_SQRT_2PI - log_h)
+                    slope += sign * taken[j, level] * ratio
             by_cut[k] -= slope / softness
             by_softness -= slope * z
     return by_cut, by_softness
@@ -330,11 +381,13 @@ def log_density(theta, X, y, groups, point, points, base, weight, shape, prior, 
     if joint:
         cuts = _cuts_of(theta, cuts_at, n_classes - 1, cut_mean, cut_sd)
         softness = prior[7] * math.exp(prior[8] * theta[cuts_at + n_classes - 1])
-        levels = log_level_mass(points, cuts, softness)
-        log_q = log_base_mass(levels, base)
+        levels = level_mass(points, cuts, softness)
+        log_q = log_base_mass(points, base, levels, cuts, softness)
     residual = np.empty((len(y), columns))
     taken, mass = np.zeros(levels.shape), np.zeros(n_classes)
-    value = _row_pass(eta, y, point, weight, levels, log_q, residual, taken, mass)
+    value = _row_pass(
+        eta, y, point, points, weight, levels, log_q, cuts, softness, residual, taken, mass
+    )
 
     by_beta = np.dot(X.T, residual)
     gradient[columns:scales_at] = (by_beta * np.exp(log_scale) - z).ravel()

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from reweight.kernels.chunks import row_slices
-from reweight.reuse._log_density import log_base_mass, log_level_mass
+from reweight.reuse._log_density import level_mass, log_base_mass, log_level
 
 Array = NDArray[np.float64]
 
@@ -67,8 +67,10 @@ def log_probabilities(
 def soft_levels(points, thresholds, softness):
     """Log h_k of each point at each draw: shape (S, m, K)."""
     out = np.empty((len(thresholds), len(points), thresholds.shape[1] + 1))
-    for s in range(len(thresholds)):
-        out[s] = log_level_mass(points, thresholds[s], softness[s])
+    for s in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            for k in range(out.shape[2]):
+                out[s, j, k] = log_level(points[j], thresholds[s], softness[s], k)
     return out
 
 
@@ -77,7 +79,8 @@ def soft_base_mass(points, base, thresholds, softness):
     """Log Q_k at each draw: shape (S, K)."""
     out = np.empty((len(thresholds), thresholds.shape[1] + 1))
     for s in range(len(thresholds)):
-        out[s] = log_base_mass(log_level_mass(points, thresholds[s], softness[s]), base)
+        levels = level_mass(points, thresholds[s], softness[s])
+        out[s] = log_base_mass(points, base, levels, thresholds[s], softness[s])
     return out
 
 

@@ -169,7 +169,7 @@ class ResidualAnswers:
             If no grade is known.
         """
         check_is_fitted(self, "idata_")
-        levels, residual = observed_levels(self, y, None, count_rows(X))
+        levels, residual = observed_levels(self, y, None, count_rows(X), len(self.classes_))
         if self._fixed is not None:
             cut = (levels < 0) & np.isfinite(residual)
             levels[cut] = cut_levels(residual[cut], self._fixed)
@@ -220,7 +220,7 @@ class ResidualAnswers:
             If a row has neither a grade nor a residual.
         """
         check_is_fitted(self, "idata_")
-        levels, residual = observed_levels(self, y, residual, count_rows(X))
+        levels, residual = observed_levels(self, y, residual, count_rows(X), len(self.classes_))
         if self._fixed is not None:
             cut = (levels < 0) & np.isfinite(residual)
             levels[cut] = cut_levels(residual[cut], self._fixed)
@@ -264,6 +264,6 @@ class ResidualAnswers:
         check_is_fitted(self, "idata_")
         residual = check_residual(residual, None, type(self).__name__, "residual")
         if self._fixed is not None:
-            return np.eye(self.n_classes)[cut_levels(residual, self._fixed)]
+            return np.eye(len(self.classes_))[cut_levels(residual, self._fixed)]
         thresholds, softness = self._draw("thresholds"), self._draw("softness")
         return np.exp(soft_levels(residual, thresholds, softness)).mean(axis=0)

@@ -126,7 +126,7 @@ class ResidualPerformance(TransformerMixin, BaseEstimator):
                     "values as reference="
                 )
             part = self._measure(X[rows]) if known is None else known
-            self._check_reference(part[0], where)
+            self._check_reference(part[0], int(rows.sum()), where)
             parts.append((*part, int(rows.sum())))
         reference, covariance, count = (np.array(values) for values in zip(*parts, strict=True))
         single = groups is None
@@ -176,20 +176,29 @@ class ResidualPerformance(TransformerMixin, BaseEstimator):
 
     def _measure(self, controls: Array) -> tuple[Array, Array]:
         """Reference and covariance of the controls of one group."""
+        if (controls < 0).any():
+            names = getattr(self, "feature_names_in_", np.arange(controls.shape[1]))
+            columns = [str(name) for name in np.asarray(names)[(controls < 0).any(axis=0)]]
+            raise ValueError(
+                f"Negative values in data passed to {type(self).__name__}: "
+                f"{int((controls < 0).sum())} entries of the controls in columns {columns}; "
+                "measures are shares of the controls', so check units and signs"
+            )
         statistic = np.median if self.reference == "median" else np.mean
         covariance = np.full((controls.shape[1],) * 2, np.nan)
         if len(controls) > 1:
             covariance = np.atleast_2d(np.cov(controls, rowvar=False))
         return statistic(controls, axis=0), covariance
 
-    def _check_reference(self, reference: Array, where: str) -> None:
+    def _check_reference(self, reference: Array, n_controls: int, where: str) -> None:
         bad = ~(np.isfinite(reference) & (reference > 0))
         if bad.any():
             names = getattr(self, "feature_names_in_", np.arange(len(reference)))
             listed = {str(names[j]): float(reference[j]) for j in np.flatnonzero(bad)}
             raise ValueError(
-                f"{type(self).__name__}: the reference of the controls{where} is not positive: "
-                f"{listed}; a share of it means nothing, so check units and signs"
+                f"{type(self).__name__}: the reference of the controls{where} "
+                f"(n_samples={n_controls}) is not positive: {listed}; a share of it means "
+                "nothing, so check units and signs"
             )
 
     def _row_reference(self, X: Array, groups: ArrayLike | None) -> tuple[Array, Array, Array]:
@@ -272,3 +281,8 @@ class ResidualPerformance(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         return np.array(["residual_performance"], dtype=object)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.positive_only = True
+        return tags

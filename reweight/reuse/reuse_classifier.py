@@ -359,7 +359,7 @@ class BayesianReuseClassifier(ResidualAnswers, HorseshoeMultinomialClassifier):
         name = type(self).__name__
         mean, sd = check_threshold_prior(self)
         X, groups = split_features(self, X, groups, reset=True)
-        y, residual = observed_levels(self, y, residual, len(X))
+        y, residual = observed_levels(self, y, residual, len(X), self.n_classes)
         weight = check_sample_weight(sample_weight, X)
         warn_about_weights(name, weight)
         self.classes_ = np.arange(self.n_classes)
@@ -436,7 +436,7 @@ class BayesianReuseClassifier(ResidualAnswers, HorseshoeMultinomialClassifier):
         if residual is None or not np.isfinite(residual).any():
             return None
         seen = np.isfinite(residual)
-        n_draws, n_classes = len(self._new_effects), self.n_classes
+        n_draws, n_classes = len(self._new_effects), len(self.classes_)
         out = np.zeros((n_draws, len(residual), n_classes))
         if self._fixed is not None:
             out[:, seen] = -np.inf
