@@ -49,7 +49,8 @@ class RelaxedProportionalOddsCV(BaseOrdinalClassifier):
         Folds; a number gives shuffled folds that keep the shares of the levels.
     scoring : {"brier", "ranked_probability_score", "log_loss"}, default="brier"
         Held-out loss: squared errors of the probabilities of levels, those of the
-        cumulative probabilities, or minus the log-probability.
+        cumulative probabilities, or minus the log-probability, which is infinite for
+        a row whose level lies between boundaries that cross.
     solver : {"auto", "newton-cd", "fista"}, default="auto"
         As in `RelaxedProportionalOdds`.
     domain : {"observed", "all"}, default="observed"
@@ -275,7 +276,10 @@ class RelaxedProportionalOddsCV(BaseOrdinalClassifier):
         mean = losses.mean(axis=1)
         # Strengths descend, so that the first minimum is the largest of them.
         best = int(np.argmin(mean))
-        spread = losses.std(axis=1, ddof=1) if losses.shape[1] > 1 else np.full(len(mean), np.nan)
+        spread = np.full(len(mean), np.nan)
+        finite = np.isfinite(mean)
+        if losses.shape[1] > 1:
+            spread[finite] = losses[finite].std(axis=1, ddof=1)
         self.cv_path_ = pd.DataFrame(
             {
                 "alpha": self.alphas_,

@@ -7,7 +7,6 @@ import pytest
 from joblib import parallel_config
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
 from sklearn.model_selection import KFold, StratifiedKFold
 
 from reweight import (
@@ -28,10 +27,16 @@ def brier(y, P, w):
     return np.average(((P - np.eye(4)[y]) ** 2).sum(axis=1), weights=w)
 
 
+def surprise(y, P, w):
+    # Held-out rows between boundaries that cross have probability zero, and an infinite loss.
+    with np.errstate(divide="ignore"):
+        return np.average(-np.log(P[np.arange(len(y)), y]), weights=w)
+
+
 LOSSES = {
     "brier": brier,
     "ranked_probability_score": lambda y, P, w: ranked_probability_score(y, P, sample_weight=w),
-    "log_loss": lambda y, P, w: log_loss(y, P, sample_weight=w),
+    "log_loss": surprise,
 }
 
 
