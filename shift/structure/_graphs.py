@@ -61,11 +61,7 @@ def read_edges(caller: str, graph: Any, n_nodes: int, name: str = "edge_index") 
         If the shape is another one, or nodes are not there.
     """
     if sparse.issparse(graph):
-        if graph.shape != (n_nodes, n_nodes):
-            raise ValueError(
-                f"{caller}: {name} is an adjacency matrix of shape {graph.shape} but there are "
-                f"{n_nodes} nodes; pass one row and one column per label"
-            )
+        check_adjacency(caller, graph, n_nodes, name)
         edges = graph.tocoo()
         kept = edges.data != 0
         return (edges.row, edges.col) if kept.all() else (edges.row[kept], edges.col[kept])
@@ -94,6 +90,15 @@ def read_edges(caller: str, graph: Any, n_nodes: int, name: str = "edge_index") 
         )
     edges = edges.long() if is_tensor(edges) else edges
     return edges[0], edges[1]
+
+
+def check_adjacency(caller: str, A: Any, n_nodes: int, name: str) -> None:
+    """Refuse an adjacency matrix that does not have one row and one column per label."""
+    if A.shape != (n_nodes, n_nodes):
+        raise ValueError(
+            f"{caller}: {name} is an adjacency matrix of shape {A.shape} but there are {n_nodes} "
+            "labels; pass one row and one column per label"
+        )
 
 
 def _is_integer(array: Any) -> bool:

@@ -6,7 +6,7 @@ Functions of arrays and tensors alike: what goes in as tensor comes out as tenso
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from reweight.kernels.edge_pairs import take_pairs
 from shift.structure._graphs import (
@@ -187,9 +187,35 @@ def edge_weights(
         )
     if not 0 <= strength <= 1:
         raise ValueError(f"{caller}: strength={strength} must lie between 0 and 1")
+    return weigh_edges(caller, edge_index, y, _read_ratio(caller, ratio), strength, receivers)
+
+
+def weigh_edges(
+    caller: str, edge_index: Any, y: Any, W: NDArray[np.float64], strength: float, receivers: Any
+) -> Any:
+    """Weights of edges as `edge_weights` gives them, for whoever has checked the ratio.
+
+    Parameters
+    ----------
+    caller : str
+        Who asks, for error messages.
+    edge_index : array or tensor of shape (2, n_edges)
+        Senders and receivers.
+    y : array or tensor of shape (n_nodes,) or (n_nodes, n_classes)
+        Codes of the classes, or probabilities.
+    W : ndarray of shape (n_classes, n_classes)
+        Weight of every two classes.
+    strength : float
+        Share of it.
+    receivers : array or tensor of bool of shape (n_nodes,) or None
+        Nodes whose incoming edges are weighted.
+
+    Returns
+    -------
+    ndarray or tensor of shape (n_edges,)
+    """
     n_nodes = count_nodes(y)
     u, v = read_edges(caller, edge_index, n_nodes)
-    W = _read_ratio(caller, ratio)
     labels, n_classes = read_labels(caller, y, len(W), u)
     mask = read_receivers(caller, receivers, n_nodes, u, "receivers")
     table = to_kind_of(1 - strength + strength * W, u, floating=True)
@@ -205,7 +231,7 @@ def edge_weights(
     return weights
 
 
-def _read_ratio(caller: str, ratio: Any) -> Any:
+def _read_ratio(caller: str, ratio: Any) -> NDArray[np.float64]:
     W = to_numpy(ratio).astype(np.float64)
     if W.ndim != 2 or W.shape[0] != W.shape[1]:
         raise ValueError(

@@ -12,9 +12,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from reweight.validation import warn_weights
 from shift.structure._confusion import correct_confusion, read_confusion
-from shift.structure._graphs import is_tensor, to_numpy
+from shift.structure._graphs import check_adjacency, is_tensor, to_numpy
 from shift.structure._pair_counts import PairCounts, pair_counts, pair_probability
-from shift.structure.edge_weights import edge_weights, structure_shift
+from shift.structure.edge_weights import structure_shift, weigh_edges
 
 LARGEST_CAPPED_SHARE = 0.05
 
@@ -340,19 +340,14 @@ class StructuralReweighter(BaseEstimator):
         return np.minimum(ratio, self.max_ratio)
 
     def _weigh(self, graph: Any, y: Any, receivers: Any) -> Any:
+        name, labels = type(self).__name__, self._encode(y)
         if not sparse.issparse(graph):
-            return edge_weights(
-                graph, self._encode(y), self.ratio_, strength=self.strength, receivers=receivers
-            )
+            return weigh_edges(name, graph, labels, self.ratio_, self.strength, receivers)
+        check_adjacency(name, graph, len(labels), "A")
         A = graph.tocsr(copy=True)
         entries = A.tocoo()
-        A.data = A.data * edge_weights(
-            np.stack([entries.row, entries.col]),
-            self._encode(y),
-            self.ratio_,
-            strength=self.strength,
-            receivers=receivers,
-        )
+        edges = np.stack([entries.row, entries.col])
+        A.data = A.data * weigh_edges(name, edges, labels, self.ratio_, self.strength, receivers)
         return A
 
     def transform(self, edge_index: Any, y: Any, *, receivers: Any = None) -> Any:

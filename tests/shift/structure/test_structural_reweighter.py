@@ -387,5 +387,7 @@ def test_bad_new_graphs_are_refused():
         fitted.transform_adjacency(SOURCE, LABELS)
     with pytest.raises(ValueError, match="requires y to be passed"):
         fitted.transform(SOURCE, None)
-    with pytest.raises(TypeError, match="holds float64"):
+    with pytest.raises(TypeError, match="StructuralReweighter: edge_index holds float64"):
         fitted.transform(SOURCE.astype(float), LABELS)
+    with pytest.raises(ValueError, match=r"StructuralReweighter: A is .* shape \(3, 3\) but .* 4"):
+        fitted.transform_adjacency(A[:3, :3], LABELS)
