@@ -77,11 +77,13 @@ if TYPE_CHECKING:
         select_by_loss_ratio,
     )
     from reweight.solvers.result import SolverResult
+    from reweight.uncertainty.calibrated_ensemble import CalibratedEnsembleRegressor
     from reweight.uncertainty.std_calibrator import StdCalibrator
 
 _PUBLIC = {
     "BackwardCompatibleClassifier": "reweight.parameters.backward_compatible",
     "BayesianReuseClassifier": "reweight.reuse.reuse_classifier",
+    "CalibratedEnsembleRegressor": "reweight.uncertainty.calibrated_ensemble",
     "ConformalQuantileCalibrator": "reweight.quantiles.conformal",
     "DynamicInterpolationClassifier": "reweight.parameters.dynamic_interpolation",
     "HorseshoeMultinomialClassifier": "reweight.reuse.horseshoe_classifier",

@@ -52,8 +52,8 @@ class StdCalibrator(BaseEstimator):
         \|e\|, or the 68.27 % quantile of \|e\|. The latter two describe the bulk
         and ignore gross errors. Only for "bins".
     n_bins : int, default=20
-        Number of bins of equal count; fewer if they would have less than 30
-        rows. Only for "bins".
+        Largest number of bins of equal count; there are fewer if rows are
+        less than 30 a bin or share their s. Only for "bins".
     bin_width : float, default=None
         Width of bins that start at zero, in the unit of s, in place of bins of
         equal count: a row falls in bin floor(s / bin_width), the last of which
@@ -165,8 +165,8 @@ class StdCalibrator(BaseEstimator):
         Warns
         -----
         WeightWarning
-            If bins are merged for want of rows, or all standard deviations are
-            equal so that only one factor can be fitted.
+            If bins of a given width are merged, a single bin is left, or all
+            standard deviations are equal so that one factor is all that fits.
         """
         self._validate_params()
         std = self._check_std(X, reset=True)
@@ -280,20 +280,25 @@ class StdCalibrator(BaseEstimator):
         self.isotonic_.fit(std, size**2, sample_weight=weights)
 
     def _fit_bins(self, std: Array, size: Array, weights: Array) -> None:
+        silent = std < self.floor_
+        agreed = None
+        if MIN_ROWS <= silent.sum() < len(std):
+            # Rows in which all members agree are a bin of their own, which has no ratio.
+            agreed = _scale_of(size[silent], weights[silent], self.scale)
+            std, size, weights = std[~silent], size[~silent], weights[~silent]
         self.bin_edges_ = self._make_edges(std)
         code = np.searchsorted(self.bin_edges_, std, side="right")
         floored = np.maximum(std, self.floor_)
-        ratios, centers = [], []
-        for number in range(len(self.bin_edges_) + 1):
+        n_bins = len(self.bin_edges_) + 1
+        self.bin_centers_, scales = np.empty(n_bins), np.empty(n_bins)
+        for number in range(n_bins):
             rows = code == number
-            center = np.sqrt(np.average(floored[rows] ** 2, weights=weights[rows]))
+            self.bin_centers_[number] = _scale_of(floored[rows], weights[rows], "rms")
             scale = _scale_of(size[rows], weights[rows], self.scale)
-            if number == 0:
-                self._smallest = self._positive(scale, size, weights)
-            ratios.append(self._positive(scale, size, weights) / center)
-            centers.append(center)
-        self.ratio_, self.bin_centers_ = np.array(ratios), np.array(centers)
-        self.bin_counts_ = np.bincount(code, minlength=len(ratios))
+            scales[number] = self._positive(scale, size, weights)
+        self.ratio_ = scales / self.bin_centers_
+        self.bin_counts_ = np.bincount(code, minlength=n_bins)
+        self._smallest = scales[0] if agreed is None else self._positive(agreed, size, weights)
 
     def _make_edges(self, std: Array) -> Array:
         """Lower ends of all bins but the first, each bin with rows enough."""
@@ -323,10 +328,11 @@ class StdCalibrator(BaseEstimator):
                 above = 0
         if kept and len(std[std < kept[-1]]) < needed:
             kept.pop()
-        if len(kept) + 1 < asked:
+        found = len(kept) + 1
+        if found < asked and (self.bin_width is not None or found == 1):
             self._warn(
-                f"{len(std)} rows fill {len(kept) + 1} of {asked} bins with {MIN_ROWS} rows or "
-                "more; thin bins are merged; pass fewer bins, wider ones, or more rows"
+                f"{len(std)} rows fill {found} of {asked} bins with {MIN_ROWS} rows or more; thin "
+                "bins are merged; pass fewer or wider bins, more rows, or another method"
             )
         return np.array(kept[::-1])
 
