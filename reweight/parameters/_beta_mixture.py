@@ -4,8 +4,7 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import logsumexp
-from scipy.stats import beta
+from scipy.special import betaln, logsumexp
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
@@ -112,6 +111,7 @@ def _moments(x: Array, r: Array) -> tuple[Array, Array, Array]:
 
 
 def _responsibilities(x: Array, shares: Array, a: Array, b: Array) -> tuple[Array, float]:
-    log_joint = np.log(shares) + beta.logpdf(x[:, None], a, b)
+    log_density = np.outer(np.log(x), a - 1) + np.outer(np.log1p(-x), b - 1) - betaln(a, b)
+    log_joint = np.log(shares) + log_density
     log_total = logsumexp(log_joint, axis=1, keepdims=True)
     return np.exp(log_joint - log_total), float(log_total.mean())

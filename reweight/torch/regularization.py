@@ -329,11 +329,12 @@ class WeightCompander(nn.Module):
         Tensor
         """
         a = self.log_a.exp()
+        bound = float(a.detach()) * math.pi / 2
         largest = float(weight.detach().abs().max()) if weight.numel() else 0.0
-        if largest >= float(a) * math.pi / 2:
+        if largest >= bound:
             raise ValueError(
                 f"WeightCompander: the weight has an entry of size {largest:.3g}, but entries "
-                f"must be below a pi / 2 = {float(a) * math.pi / 2:.3g}; choose a larger a"
+                f"must be below a pi / 2 = {bound:.3g}; choose a larger a"
             )
         return self.log_b.exp() * torch.tan(weight / a)
 
