@@ -3,11 +3,14 @@
 import re
 import shutil
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 PACKAGES = ("reweight", "causal", "shift")
+HAS_TORCH = find_spec("torch") is not None
+USES_TORCH = re.compile(r"^(import torch|from (torch|reweight\.torch)\b)", re.MULTILINE)
 ENTRY = re.compile(r"\s*\w+ : ")
 
 project = "Counterpoise"
@@ -33,6 +36,12 @@ nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 600
+# Without PyTorch the pages that need it are shown, not run.
+nb_execution_excludepatterns = [
+    path.name
+    for path in (ROOT / "vignettes").glob("*.py")
+    if not HAS_TORCH and USES_TORCH.search(path.read_text())
+]
 
 
 def write_reference() -> None:
@@ -40,7 +49,11 @@ def write_reference() -> None:
     folder = HERE / "api"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    for package in PACKAGES:
+    names = [*PACKAGES, "reweight.torch"] if HAS_TORCH else PACKAGES
+    if not HAS_TORCH:
+        missing = "reweight.torch\n==============\n\nThis site was built without PyTorch.\n"
+        (folder / "reweight.torch.rst").write_text(missing)
+    for package in names:
         module = import_module(package)
         lines = [package, "=" * len(package), "", module.__doc__.strip(), ""]
         lines += [f".. currentmodule:: {package}", ""]

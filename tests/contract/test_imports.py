@@ -122,6 +122,16 @@ def test_no_submodule_and_no_public_name_loads_a_heavy_library():
     assert set(loaded).isdisjoint(HEAVY)
 
 
+def test_torch_is_asked_for_only_by_its_own_package_and_by_name():
+    message = run_python(
+        "import json, sys; sys.modules['torch'] = None\n"
+        "import reweight, causal, shift\n"
+        "try: import reweight.torch\n"
+        "except ImportError as error: print(json.dumps(str(error)))"
+    )
+    assert message == 'reweight.torch needs PyTorch: pip install "counterpoise[torch]"'
+
+
 def test_importing_causal_takes_less_than_a_second():
     code = (
         "import json, time; start = time.perf_counter(); import causal; "
