@@ -39,8 +39,8 @@ How to read it: with rho = 0.5 the weight is about as good as the distance to th
 worse on wine, and far above the one-class SVM; where a class hides among many others (digits, 0)
 only the forest sees anything. It does not exceed the state of the art. The scale matters more than
 the criterion, and one over the median distance is a bad one. The spread weight at the same scale,
-which needs no solve, is nowhere worse and on wine better. At t = 1 the pixels of the digits are so
-far apart that weights differ from one only in late digits.
+which needs no solve, is worse by 0.001 at most, and on wine better. At t = 1 the pixels of the
+digits are so far apart that weights differ from one only in late digits.
 """
 APPROXIMATION = """
 ## Weights from nearest points
