@@ -26,7 +26,7 @@ NO_HORSESHOE, PLAIN_HORSESHOE, REGULARIZED_HORSESHOE = 0, 1, 2
 @njit(cache=True, nogil=True)
 def log_normal_cdf(z):
     """Logarithm of the standard normal distribution function, accurate in both tails."""
-    if z > 5.0:
+    if z > 0.0:
         return math.log1p(-0.5 * math.erfc(z * SQRT_HALF))
     if z > FAR_TAIL:
         return math.log(0.5 * math.erfc(-z * SQRT_HALF))
