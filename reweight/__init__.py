@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         weighted_interval_score,
     )
     from reweight.metrics.uncertainty import uncertainty_report
+    from reweight.noisy_labels.contrastive_fragments import ContrastiveFragmentSelector
     from reweight.noisy_labels.response_errors import ResponseErrorDetector
     from reweight.normalization import effective_sample_size, normalize_weights
     from reweight.ordinal.parallel_test import parallel_test
@@ -85,6 +86,7 @@ _PUBLIC = {
     "BayesianReuseClassifier": "reweight.reuse.reuse_classifier",
     "CalibratedEnsembleRegressor": "reweight.uncertainty.calibrated_ensemble",
     "ConformalQuantileCalibrator": "reweight.quantiles.conformal",
+    "ContrastiveFragmentSelector": "reweight.noisy_labels.contrastive_fragments",
     "DynamicInterpolationClassifier": "reweight.parameters.dynamic_interpolation",
     "HorseshoeMultinomialClassifier": "reweight.reuse.horseshoe_classifier",
     "KalmanLinearRegression": "reweight.linear.kalman_regression",

@@ -363,7 +363,6 @@ class CalibratedEnsembleRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstima
         ndarray of shape (n_samples, n_estimators)
         """
         check_is_fitted(self, "estimators_")
-        validate_data(self, X, reset=False, skip_check_array=True)
         return np.column_stack([member.predict(X) for member in self.estimators_]).astype(
             np.float64
         )

@@ -43,6 +43,11 @@ CONSTRUCTOR_ARGUMENTS = {
         "old_estimator": LogisticRegression(),
         "old_weight": 0.5,
     },
+    "ContrastiveFragmentSelector": lambda: {
+        "classifier": LogisticRegression(),
+        "n_jitters": 2,
+        "cv": 2,
+    },
     "DynamicInterpolationClassifier": lambda: {
         "estimators": [LogisticRegression(), LogisticRegression(C=10.0)]
     },
@@ -80,6 +85,7 @@ PROBLEMS = {}
 ONE_GROUP = {"ArmWeighter"}
 # {weighter: why its weights depend on the order of rows}
 ORDER_MATTERS = {
+    "ContrastiveFragmentSelector": "folds are drawn by row",
     "KLIEP": "bandwidth chosen by random folds; with a given one a test of its own",
     "L2IWE": "bandwidths and ridges chosen by random folds; with given ones a test of its own",
     "ResponseErrorDetector": "folds are drawn by row; with given ones a test of its own",
@@ -88,6 +94,7 @@ ORDER_MATTERS = {
 }
 # {weighter: why a row of sample_weight k does not count as k rows}
 ROWS_DO_NOT_ADD = {
+    "ContrastiveFragmentSelector": "a row that is repeated is judged by its copy",
     "ClassifierDensityRatio": "its classifier sees source and target in the shares they come in",
     "ResponseErrorDetector": "a row that is repeated is predicted by models that saw its copy",
     "TargetKernelMeanMatching": "its ridge and the slack of its mean are set by the number of rows",
@@ -227,6 +234,21 @@ class TwoQuantilesOfItself(reweight.ConformalQuantileCalibrator):
         return array[:, [0, min(1, array.shape[1] - 1)]]
 
 
+class FragmentsOfItself(reweight.ContrastiveFragmentSelector):
+    """Makes a label of many values of the features, and is content with few rows."""
+
+    _rows_per_fold = 1
+
+    def fit(self, X, y=None, *, sample_weight=None):
+        values, given = np.asarray(X), np.asarray(y)
+        usable = values.ndim == 2 and len(values) > 1 and given.shape[:1] == values.shape[:1]
+        if usable and values.dtype.kind in "fiu" and given.dtype.kind in "fiu":
+            if np.isfinite(values).all() and np.isfinite(given).all():
+                y = values.astype(float).sum(axis=1) + np.linspace(0, 1e-3, len(values))
+        return super().fit(X, y, sample_weight=sample_weight)
+
+
+PROBLEMS["ContrastiveFragmentSelector"] = lambda rng: make_problem(NormWeighter(), rng, n=120)
 PROBLEMS |= dict.fromkeys(("BBSE", "MLLS", "RLLS"), make_label_shift)
 
 
@@ -261,6 +283,7 @@ CHECKED_AS = {
     )
 } | {"WeightedTraining": WeightedTrainingOfItself}
 CHECKED_AS |= {"ConformalQuantileCalibrator": TwoQuantilesOfItself}
+CHECKED_AS["ContrastiveFragmentSelector"] = FragmentsOfItself
 CHECKED_AS |= {name: probabilities_of_itself(name) for name in ("BBSE", "MLLS", "RLLS")}
 
 
