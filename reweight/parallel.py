@@ -44,11 +44,18 @@ def parallel_map(
     >>> parallel_map(pow, [(2, 3), (3, 2)])
     [8, 9]
     """
+    # joblib's dask backend hands large arguments to one worker, and waits for ever if that one
+    # dies. What is inside a tuple travels with the task instead.
     results = Parallel(n_jobs=n_jobs, return_as="generator")(
-        delayed(function)(*task) for task in tasks
+        delayed(_call)((function, task)) for task in tasks
     )
     if verbose:
         from tqdm.auto import tqdm
 
         results = tqdm(results, total=total, desc=name)
     return list(results)
+
+
+def _call(job: tuple[Callable[..., Any], tuple]) -> Any:
+    function, task = job
+    return function(*task)

@@ -30,7 +30,11 @@ def row_slices(n_rows: int, chunk: int = CHUNK_ROWS) -> Iterator[slice]:
 
 
 def _load(item: Any) -> Any:
-    return item() if callable(item) else item
+    """A chunk: what a callable loads, with lazy blocks, such as those of Dask, computed."""
+    item = item() if callable(item) else item
+    if isinstance(item, tuple):
+        return tuple(part.compute() if hasattr(part, "compute") else part for part in item)
+    return item
 
 
 def map_chunks(
@@ -44,8 +48,9 @@ def map_chunks(
         Called with one loaded chunk.
     chunks : sequence or callable
         A sequence whose items are chunks or zero-argument callables that load
-        one; the items are spread over joblib workers, so that under
-        `joblib.parallel_config(backend="dask")` they run where the data live.
+        one, where members of a tuple may be blocks of Dask arrays; the items
+        are spread over joblib workers, so that under
+        `joblib.parallel_config(backend="dask")` they run on its cluster.
         Or a callable returning a fresh iterator of chunks, read one at a time.
     n_jobs : int, default=None
         Number of joblib workers for a sequence.
