@@ -30,9 +30,11 @@ def check_losses(owner: str, loss: Tensor) -> Tensor:
     ValueError
         If there is no item dimension.
     TypeError
-        If the losses are not floating point.
+        If the losses are no tensor or not floating point.
     """
-    if not isinstance(loss, Tensor) or loss.dim() == 0:
+    if not isinstance(loss, Tensor):
+        raise TypeError(f"{owner}: the loss is a {type(loss).__name__}; pass a tensor of losses")
+    if loss.dim() == 0:
         raise ValueError(
             f"{owner}: the loss has no item dimension; it needs per-item losses, use "
             "reduction='none'"
@@ -89,6 +91,8 @@ def mask_like(owner: str, mask: Tensor, loss: Tensor) -> Tensor:
     ValueError
         If the shapes do not fit.
     """
+    if mask.shape == loss.shape:
+        return mask if mask.dtype == torch.bool else mask != 0
     missing = loss.dim() - mask.dim()
     shape = tuple(mask.shape) + (1,) * missing
     if missing < 0 or any(m not in (1, n) for m, n in zip(shape, loss.shape, strict=True)):

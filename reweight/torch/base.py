@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable, Iterable
+from inspect import signature
 from typing import Any
 
 import torch
@@ -29,14 +30,7 @@ from reweight.torch._stepped import SteppedModule
 NORMALIZE = ("none", "batch", "dataset", "deferred")
 UNITS = ("row", "token")
 REACTIONS = ("raise", "warn", "ignore")
-DEFAULTS = {
-    "normalize": "batch",
-    "warmup_steps": 0,
-    "max_weight": None,
-    "unit": "row",
-    "aggregate": "row",
-    "on_nonfinite": "ignore",
-}
+SETTINGS = ("normalize", "warmup_steps", "max_weight", "unit", "aggregate", "on_nonfinite")
 # Up to this size one BLAS call beats a product and a sum; beyond, pairwise summation is more exact.
 LARGEST_DOT = 65536
 
@@ -68,7 +62,8 @@ class LossWeighter(SteppedModule):
         What has a weight when losses have more than one dimension: each entry
         of the first, from its mean loss, or each loss.
     aggregate : {"row", "token"}, default="row"
-        Whether rows of losses count alike or by their number of active tokens.
+        Whether rows of losses count alike or by their number of active tokens;
+        without meaning for ``unit="token"``.
     on_nonfinite : {"ignore", "warn", "raise"}, default="ignore"
         Reaction to NaN or infinite losses of active items: let them through,
         leave those items out and say how many, or raise. All but "ignore" wait
@@ -494,6 +489,7 @@ class LossWeighter(SteppedModule):
         -------
         str
         """
-        shown = {name: getattr(self, name) for name in DEFAULTS}
-        set_here = [f"{k}={v!r}" for k, v in shown.items() if v != DEFAULTS[k]]
-        return ", ".join([f"{k}={v!r}" for k, v in self._schedules.items()] + set_here)
+        arguments = signature(type(self)).parameters
+        defaults = {name: arguments[name].default for name in SETTINGS if name in arguments}
+        changed = {k: getattr(self, k) for k in defaults if getattr(self, k) != defaults[k]}
+        return ", ".join(f"{k}={v!r}" for k, v in {**self._schedules, **changed}.items())

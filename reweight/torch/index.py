@@ -172,7 +172,7 @@ class IndexWeighter(LossWeighter):
         >>> X = np.linspace(0.0, 1.0, 20)[:, None]
         >>> weighter = ULSIF(random_state=0).fit(X, X_target=(X[10:],))
         >>> IndexWeighter.from_estimator(weighter)
-        IndexWeighter(n_samples=20, normalize='dataset')
+        IndexWeighter(n_samples=20)
         """
         return cls(estimator_weights(estimator, attr), **settings)
 
@@ -239,6 +239,8 @@ class IndexWeighter(LossWeighter):
     @torch.no_grad()
     def update(self, index: Tensor, values: Tensor, momentum: float = 0.0) -> None:
         """Move stored weights towards new ones, as in a history of losses.
+
+        Each process of a distributed run updates its own copy.
 
         Parameters
         ----------
@@ -311,7 +313,7 @@ class IndexWeighter(LossWeighter):
         str
         """
         default = "" if self.default is None else f", default={self.default}"
-        return f"n_samples={self.row_weights.numel()}{default}, {super().extra_repr()}"
+        return f"n_samples={self.row_weights.numel()}{default}, {super().extra_repr()}".strip(", ")
 
 
 class WithIndex(Dataset):

@@ -445,6 +445,8 @@ def test_settings_are_checked(settings, message, given):
 def test_losses_are_checked(given):
     with pytest.raises(ValueError, match="needs per-item losses, use reduction='none'"):
         given()(torch.tensor(1.0))
+    with pytest.raises(TypeError, match="the loss is a list; pass a tensor"):
+        given()([1.0, 2.0])
     with pytest.raises(TypeError, match=r"dtype torch\.int64; it needs floating-point"):
         given()(torch.tensor([1, 2]))
     with pytest.raises(ValueError, match=r"mask has shape \(3,\), the losses have shape \(2,\)"):
