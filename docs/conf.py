@@ -50,9 +50,12 @@ def write_reference() -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     names = [*PACKAGES, "reweight.torch"] if HAS_TORCH else PACKAGES
+    missing = "reweight.torch\n==============\n\nThis site was built without PyTorch.\n"
     if not HAS_TORCH:
-        missing = "reweight.torch\n==============\n\nThis site was built without PyTorch.\n"
         (folder / "reweight.torch.rst").write_text(missing)
+    recipes = "Recipes for PyTorch\n===================\n\n"
+    recipes += ".. automodule:: reweight.torch.regularization\n   :no-members:\n"
+    (folder / "torch_recipes.rst").write_text(recipes if HAS_TORCH else missing)
     for package in names:
         module = import_module(package)
         lines = [package, "=" * len(package), "", module.__doc__.strip(), ""]

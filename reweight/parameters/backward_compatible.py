@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from reweight.metrics.flips import negative_flip_rate, positive_flip_rate
 from reweight.parallel import parallel_map
-from reweight.parameters._class_rows import classes_differ
+from reweight.parameters._interpolation import Interpolation
 from reweight.parameters._paired_accuracy import difference_lower_bound, paired_difference
 from reweight.parameters.averaging import average_parameters
 from reweight.parameters.views import final_estimator, get_parameters
@@ -260,7 +260,7 @@ class BackwardCompatibleClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEsti
         new = self.new_estimators_[0]
         if self.n_updates > 1:
             new = average_parameters(self.new_estimators_)
-        merge = _Merge(old, new, self._scaled_importance())
+        merge = Interpolation(old, new, self._scaled_importance())
         self.path_ = None if held_out is None else self._walk(merge, *held_out)
         given = self.old_weight != "auto"
         self.old_weight_ = float(self.old_weight) if given else self._select()
@@ -361,7 +361,9 @@ class BackwardCompatibleClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEsti
             )
         return deepcopy(last).set_params(**fresh.get_params(deep=False)).set_params(warm_start=True)
 
-    def _walk(self, merge: "_Merge", X_val: Any, y_val: NDArray, weight: Array) -> dict[str, Array]:
+    def _walk(
+        self, merge: Interpolation, X_val: Any, y_val: NDArray, weight: Array
+    ) -> dict[str, Array]:
         """Accuracy, flips and distance for each weight of the old model."""
         grid = np.linspace(0, 1, 21) if self.old_weights is None else np.asarray(self.old_weights)
         if grid.ndim != 1 or not ((grid >= 0) & (grid <= 1)).all():
@@ -468,43 +470,6 @@ class BackwardCompatibleClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEsti
         tags.classifier_tags = inner.classifier_tags or tags.classifier_tags
         tags.input_tags = inner.input_tags
         return tags
-
-
-class _Merge:
-    """Models between an old and a new one."""
-
-    def __init__(self, old: Any, new: Any, importance: dict[str, Any] | None) -> None:
-        self.old, self.new, self.importance = old, new, importance
-        self.classes_differ = classes_differ([old, new])
-
-    def __call__(self, alpha: float) -> Any:
-        if self.importance is None:
-            return average_parameters([self.old, self.new], [alpha, 1 - alpha])
-        kept = {name: alpha * np.asarray(value) for name, value in self.importance.items()}
-        fresh = dict.fromkeys(get_parameters(self.new), 1 - alpha)
-        return average_parameters([self.old, self.new], [kept, fresh])
-
-    def predictions(self, grid: Array, X: Any) -> list[NDArray]:
-        """Predictions for each weight of the old model."""
-        linear = all(
-            hasattr(final_estimator(m), "coef_") and hasattr(m, "decision_function")
-            for m in (self.old, self.new)
-        )
-        if self.importance is not None or self.classes_differ or not linear:
-            return [self(alpha).predict(X) for alpha in grid]
-        # Decision values are linear in the parameters: two products do for the whole path.
-        Z_old, Z_new = self.old.decision_function(X), self.new.decision_function(X)
-        classes = final_estimator(self.old).classes_
-        found = []
-        for alpha in grid:
-            Z = alpha * Z_old + (1 - alpha) * Z_new
-            found.append(classes[(Z > 0).astype(int) if Z.ndim == 1 else Z.argmax(axis=1)])
-        return found
-
-    def distance(self, alpha: float) -> float:
-        """Euclidean distance of the merged parameters from the model with weight one."""
-        merged, old = get_parameters(self(alpha)), get_parameters(self(1.0))
-        return float(np.sqrt(sum(np.sum((merged[name] - old[name]) ** 2) for name in old)))
 
 
 def _fit(model: Any, X: Any, y: Any, weight: Array | None) -> Any:
