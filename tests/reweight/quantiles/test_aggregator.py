@@ -110,6 +110,17 @@ def test_finer_weights_fit_better_and_coarse_ones_beat_each_model(data):
     assert medium <= grouped + 1e-9 <= coarse + 2e-9
 
 
+def test_losses_of_the_simulated_design_are_those_of_an_independent_prototype():
+    """Its figures for 5000 rows to train on and 5000 to test on, cut from one draw."""
+    draw = make_quantile_models(11_000, random_state=0)
+    expected = {"average": 0.19187, "median": 0.19355, "coarse": 0.17541, "medium": 0.17491}
+    for granularity, loss in expected.items():
+        aggregator = QuantileAggregator(draw.quantiles, granularity=granularity, postprocess=None)
+        quantiles = aggregator.fit(draw.Q[:5000], draw.y[:5000]).predict(draw.Q[6000:])
+        assert_allclose(pinball_loss(draw.y[6000:], quantiles, draw.quantiles), loss, atol=5e-6)
+    assert_allclose(aggregator.objective_, 0.174306, atol=5e-7)
+
+
 @pytest.mark.parametrize("granularity", FITTED)
 def test_units_order_and_repetition_of_rows(data, granularity):
     plain = fit(data, granularity)
