@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     )
     from reweight.metrics.uncertainty import uncertainty_report
     from reweight.noisy_labels.contrastive_fragments import ContrastiveFragmentSelector
+    from reweight.noisy_labels.plots import response_error_plot
     from reweight.noisy_labels.response_errors import ResponseErrorDetector
     from reweight.normalization import effective_sample_size, normalize_weights
     from reweight.ordinal.parallel_test import parallel_test
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
     )
     from reweight.solvers.result import SolverResult
     from reweight.uncertainty.calibrated_ensemble import CalibratedEnsembleRegressor
+    from reweight.uncertainty.plots import uncertainty_plot
     from reweight.uncertainty.std_calibrator import StdCalibrator
 
 _PUBLIC = {
@@ -146,6 +148,7 @@ _PUBLIC = {
     "quantile_calibration_error": "reweight.metrics.quantile",
     "ranked_probability_score": "reweight.metrics.ordinal",
     "resample_weights": "reweight.resampling",
+    "response_error_plot": "reweight.noisy_labels.plots",
     "select_by_loss_ratio": "reweight.selection.loss_ratio",
     "set_parameters": "reweight.parameters.views",
     "similarity_weights": "reweight.parameters.similarity",
@@ -153,6 +156,7 @@ _PUBLIC = {
     "stock_weights": "reweight.parameters.model_stock",
     "sweep_quantiles": "reweight.quantiles.monotone",
     "threshold_posterior_plot": "reweight.reuse.plots",
+    "uncertainty_plot": "reweight.uncertainty.plots",
     "uncertainty_report": "reweight.metrics.uncertainty",
     "validation_path_plot": "reweight.ordinal.plots",
     "weight_histogram": "reweight.diagnostics.plots",
