@@ -34,6 +34,21 @@ def minkowski_power(metric: str | Callable, p: float) -> float | None:
     return float(p) if metric == "minkowski" else MINKOWSKI.get(metric)
 
 
+def metric_label(metric: str | Callable) -> str:
+    """How messages call a metric.
+
+    Parameters
+    ----------
+    metric : str or callable
+        Metric.
+
+    Returns
+    -------
+    str
+    """
+    return repr(metric) if isinstance(metric, str) else getattr(metric, "__name__", repr(metric))
+
+
 @dataclass
 class PointSet:
     """Distinct points and the distances from others to them.
@@ -48,12 +63,15 @@ class PointSet:
         Power of metric "minkowski".
     n_jobs : int, default=None
         Number of threads.
+    name : str, default="metric"
+        Whom errors about the metric are raised for.
     """
 
     data: NDArray[np.float64]
     metric: str | Callable
     p: float = 2.0
     n_jobs: int | None = None
+    name: str = "metric"
     _positions: dict = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -73,7 +91,7 @@ class PointSet:
     def subset(self, index: NDArray) -> "PointSet":
         """Some of the points."""
         data = self.data[np.ix_(index, index)] if self.precomputed else self.data[index]
-        return PointSet(np.ascontiguousarray(data), self.metric, self.p, self.n_jobs)
+        return PointSet(np.ascontiguousarray(data), self.metric, self.p, self.n_jobs, self.name)
 
     def towards(self, queries: NDArray, index: NDArray) -> NDArray:
         """Queries in the form that `subset(index)` takes them."""
@@ -87,7 +105,13 @@ class PointSet:
             out = kernel_matrix(queries, self.data, "energy")
             return np.negative(out, out=out)
         parameters = {"p": self.p} if self.metric == "minkowski" else {}
-        return pairwise_distances(queries, self.data, metric=self.metric, **parameters)
+        out = pairwise_distances(queries, self.data, metric=self.metric, **parameters)
+        if self.power is None and not (np.isfinite(out).all() and out.min(initial=0.0) >= 0):
+            raise ValueError(
+                f"{self.name}: metric={metric_label(self.metric)} gives distances that are "
+                "negative or not finite; choose a metric that suits the rows"
+            )
+        return out
 
     def similarities(self, queries: NDArray, scale: float) -> NDArray[np.float64]:
         """exp(-scale d) of queries with all points, of shape (m, n)."""
@@ -130,7 +154,11 @@ class PointSet:
 
 
 def distinct_points(
-    X: NDArray, metric: str | Callable, p: float = 2.0, n_jobs: int | None = None
+    X: NDArray,
+    metric: str | Callable,
+    p: float = 2.0,
+    n_jobs: int | None = None,
+    name: str = "metric",
 ) -> tuple[PointSet, NDArray[np.intp], NDArray[np.intp]]:
     """The distinct points among rows, and which row is which.
 
@@ -144,6 +172,8 @@ def distinct_points(
         Power of metric "minkowski".
     n_jobs : int, default=None
         Number of threads.
+    name : str, default="metric"
+        Whom errors about the metric are raised for.
 
     Returns
     -------
@@ -156,7 +186,7 @@ def distinct_points(
     """
     if isinstance(metric, str) and metric == "precomputed":
         first, point_of_row = np.unique((X == 0).argmax(axis=1), return_inverse=True)
-        return PointSet(X, metric, p, n_jobs).subset(first), first, point_of_row
+        return PointSet(X, metric, p, n_jobs, name).subset(first), first, point_of_row
     _, first, point_of_row = np.unique(X, axis=0, return_index=True, return_inverse=True)
     data = np.ascontiguousarray(X[first])
-    return PointSet(data, metric, p, n_jobs), first, np.ravel(point_of_row)
+    return PointSet(data, metric, p, n_jobs, name), first, np.ravel(point_of_row)

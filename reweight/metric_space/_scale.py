@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, solve
 from scipy.optimize import brentq
 
-from reweight.metric_space._points import PointSet
+from reweight.metric_space._points import PointSet, metric_label
 
 # Above the first number of points the scale is found on the second.
 MAX_POINTS = 2000
@@ -43,22 +43,47 @@ def choose_scale(
     Returns
     -------
     float
+
+    Raises
+    ------
+    ValueError
+        If distances between distinct points are zero, or no scale gives the magnitude.
     """
     n = len(points)
+    caller = points.name
     large = n > MAX_POINTS
     if large:
         index = rng.permutation(n)
-        if rule == "nn":
-            return 1.0 / np.median(_nearest_distances(points, np.sort(index[:SUBSAMPLE])))
         sample = np.sort(index[:SUBSAMPLE])
+        if rule == "nn":
+            return _one_over(_nearest_distances(points, sample), rule, caller)
         points = points.subset(sample)
     D = points.distances(points.data)
     if rule == "median":
-        return float(1.0 / np.median(D[np.triu_indices(len(D), 1)]))
+        return _one_over(D[np.triu_indices(len(D), 1)], rule, caller)
+    nearest = _one_over(_nearest(D), rule, caller)
     if rule == "nn":
-        return float(1.0 / np.median(_nearest(D)))
-    scale = _scale_of_fraction(D, fraction, indefinite)
-    return scale * _growth(D, scale, fraction, n, indefinite) if large else scale
+        return nearest
+    try:
+        scale = _scale_of_fraction(D, fraction, indefinite)
+        return scale * _growth(D, scale, fraction, n, indefinite) if large else scale
+    except ValueError as error:
+        raise ValueError(
+            f"{caller}: no scale between those that make one point of all and those that set "
+            f"each apart gives magnitude_fraction={fraction:g} with metric="
+            f"{metric_label(points.metric)}; pass scale as a number"
+        ) from error
+
+
+def _one_over(distances: NDArray, rule: str, caller: str) -> float:
+    """Inverse of the median of distances between distinct rows."""
+    median = float(np.median(distances))
+    if median == 0:
+        raise ValueError(
+            f"{caller}: scale={rule!r}: the metric gives distance 0 between most rows that differ; "
+            "pass scale as a number, or another metric"
+        )
+    return 1.0 / median
 
 
 def _nearest(D: NDArray) -> NDArray[np.float64]:
@@ -109,7 +134,7 @@ def _first_crossing(
     for count in range(1, MAX_DOUBLINGS + 1):
         if (excess(start + count * step) > 0) != above:
             return start + count * step
-    raise ValueError("no scale gives the magnitude asked for; pass scale as a number")
+    raise ValueError("no scale gives the magnitude asked for")
 
 
 def _growth(D: NDArray, scale: float, fraction: float, n: int, indefinite: bool) -> float:

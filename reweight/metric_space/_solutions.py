@@ -141,7 +141,7 @@ class ExactSolution:
         self.alpha_used = self.alpha + self._factor.jitter
         self.magnitude = float(w.sum())
         self.residual_norm = self._residual_norm()
-        self.approximation_ok = True
+        self.approximation_ok = self.residual_norm < EXACT_DEVIATION
 
     def _residual_norm(self) -> float:
         value = self._chosen.product(self._w, self.scale) + self.alpha * self._w

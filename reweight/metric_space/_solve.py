@@ -1,6 +1,5 @@
 """Which solver finds the weighting vector, and the checks of what it is asked for."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +14,7 @@ from reweight.metric_space._nonnegative import (
     solve_by_gradient,
     solve_exactly,
 )
-from reweight.metric_space._points import PointSet
+from reweight.metric_space._points import PointSet, metric_label
 from reweight.metric_space._solutions import (
     Cholesky,
     ExactSolution,
@@ -97,8 +96,8 @@ def choose_solver(points: PointSet, options: SolverOptions) -> str:
     if solver in NEIGHBOR_SOLVERS and points.power is None:
         raise ValueError(
             f"{name}: solver={solver!r} looks for neighbours by coordinates, but metric="
-            f"{_label(points.metric)}; use solver='exact', or metric 'euclidean', 'manhattan' or "
-            "'minkowski'"
+            f"{metric_label(points.metric)}; use solver='exact', or metric 'euclidean', "
+            "'manhattan' or 'minkowski'"
         )
     if options.nonnegative and solver not in NONNEGATIVE_SOLVERS:
         raise ValueError(
@@ -128,10 +127,6 @@ def _automatic(points: PointSet, options: SolverOptions) -> str:
     if points.data.shape[1] <= VECCHIA_COLUMNS:
         return "vecchia"
     return "cg" if n <= GRADIENT_ROWS else "subsample"
-
-
-def _label(metric: str | Callable) -> str:
-    return repr(metric) if isinstance(metric, str) else getattr(metric, "__name__", repr(metric))
 
 
 def solve(points: PointSet, scale: float, solver: str, options: SolverOptions, rng: Any) -> Any:
@@ -169,8 +164,8 @@ def solve(points: PointSet, scale: float, solver: str, options: SolverOptions, r
             else "use solver='ldl' or another metric"
         )
         raise ValueError(
-            f"{options.name}: similarity matrix is {kind} for metric={_label(points.metric)} at "
-            f"scale={scale:.6g}; {remedy}"
+            f"{options.name}: similarity matrix is {kind} for metric="
+            f"{metric_label(points.metric)} at scale={scale:.6g}; {remedy}"
         ) from None
 
 

@@ -80,7 +80,8 @@ class WeightingVector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         for itself). Beyond 2000 points it is met approximately.
     metric : str or callable, default="euclidean"
         "euclidean", "manhattan", "minkowski", another metric of scikit-learn's
-        `pairwise_distances`, or "precomputed" for distances in X.
+        `pairwise_distances`, a function of two rows (slow: better compute
+        distances once), or "precomputed" for distances in X.
     p : float, default=2
         Power of `metric="minkowski"`; up to 2 similarities are positive definite.
     solver : str, default="auto"
@@ -136,9 +137,10 @@ class WeightingVector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         among 256 random points; with `nonnegative=True` the largest violation
         of the optimality conditions.
     approximation_ok_ : bool
-        Whether the weights can be relied on: always for exact solvers, for
-        iterative ones if they converged, for "local" and "vecchia" if neighbours see the range
-        of the similarities and residuals are small; never for "subsample".
+        Whether the weights can be relied on: for exact solvers if the equations
+        hold to 1e-6, for iterative ones if they converged, for "local" and
+        "vecchia" if neighbours see the range of the similarities and residuals
+        are small; never for "subsample".
     n_points_ : int
         Number of distinct points with a positive `sample_weight`.
     n_iter_ : int
@@ -255,7 +257,7 @@ class WeightingVector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         rng = check_random_state(self.random_state)
         kept = np.flatnonzero(s > 0)
         rows = X[np.ix_(kept, kept)] if self._precomputed else X[kept]
-        points, first, point_of_row = distinct_points(rows, self.metric, self.p, self.n_jobs)
+        points, first, point_of_row = distinct_points(rows, self.metric, self.p, self.n_jobs, name)
         options = self._options(name)
         self.solver_ = choose_solver(points, options)
         self.scale_ = self._scale_of(points, len(kept), name, rng)

@@ -182,6 +182,9 @@ def test_auto_picks_by_rows_and_columns(rng):
             rng.normal(size=(n, p))
         )
         chosen[n, p] = fitted.solver_
+    few = WeightingVector(exact_max=100, nonnegative=True).fit(rng.normal(size=(120, 2)))
+    assert few.solver_ == "projected_gradient"
+    assert few.approximation_ok_
     assert chosen == {(50, 2): "exact", (120, 2): "vecchia", (120, 6): "cg"}
 
 

@@ -253,6 +253,16 @@ D = np.array([[0.0, 1.0, 2.0], [1.0, 0.0, 1.5], [2.0, 1.5, 0.0]])
         ({"metric": "precomputed"}, -D, r"X\[0, 1\] = -1 is negative \(6 such entries\)"),
         ({"metric": "precomputed"}, D + np.eye(3), r"X\[0, 0\] = 1 is not zero on the diagonal"),
         (
+            {"metric": "braycurtis"},
+            [[1.0], [-1.0], [2.0]],
+            "WeightingVector: metric='braycurtis' gives distances that are neg",
+        ),
+        (
+            {"metric": lambda a, b: 0.0},
+            np.eye(3),
+            "WeightingVector: scale='magnitude': the metric gives distance 0",
+        ),
+        (
             {"solver": "vecchia", "metric": "chebyshev"},
             np.eye(3),
             "by coordinates, but metric='cheb",
