@@ -223,6 +223,14 @@ Made by `python benchmarks/structure_shift_study.py --replications {replications
 {networks}`. Target accuracy, mean over replications plus or minus one Monte-Carlo standard error;
 gains over no weights are paired. q sets how often classes connect to each other in the target
 (0.02 in the source, 0.2 within classes).
+
+How to read it: without weights the accuracy falls with q, for the regression far below what the
+features of nodes alone give. Weights bring it back to about that. For the regression they cost a
+point under mild shift (q = 0.06), with true labels too; the network gains there. Predicted labels
+do about as well as true ones, more rounds, probabilities and the correction of the counts by the
+source's confusion change little. A few networks without any target node of a class keep its edges
+at weight one, which is some of the spread at q = 0.16. The source's own table has not been compared
+with, and none of its data sets is shipped.
 """
 
 
@@ -230,6 +238,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--replications", type=int, default=20)
     parser.add_argument("--networks", type=int, default=10, help="0 leaves them and torch out")
+    parser.add_argument("--output", type=Path, default=HERE / "results" / "structure_shift.md")
     options = parser.parse_args()
     lines = [HEAD.format(replications=options.replications, networks=options.networks)]
     studies = [
@@ -247,10 +256,8 @@ def main():
         with threadpool_limits(1):
             found = {q: [study(q, seed) for seed in range(n)] for q in BETWEEN}
         lines += [f"## {title}, {n} replications", "", *table(found), ""]
-        print("\n".join(lines[-len(found) - 3 :]))
         print(f"{title}: {time.perf_counter() - start:.0f} s", flush=True)
-    path = HERE / "results" / "structure_shift.md"
-    path.write_text("\n".join(lines))
+        options.output.write_text("\n".join(lines))
 
 
 if __name__ == "__main__":
