@@ -287,8 +287,9 @@ def warn_if_wrong(solution: Any, solver: str, options: SolverOptions) -> None:
     found = f"Z w differs from one by up to {solution.residual_norm:.2g}"
     if solver in ITERATIVE_SOLVERS:
         warn_user(
-            f"{name}: solver={solver!r} did not converge in max_iter={options.max_iter} steps, its "
-            f"conditions are violated by up to {solution.residual_norm:.2g}; raise max_iter",
+            f"{name}: solver={solver!r} did not converge: after {solution.n_iter} steps of at most "
+            f"max_iter={options.max_iter} its conditions are violated by up to "
+            f"{solution.residual_norm:.2g}; raise max_iter or lower tol",
             ConvergenceWarning,
         )
     elif solver == "subsample":

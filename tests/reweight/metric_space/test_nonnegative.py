@@ -80,7 +80,7 @@ def test_rows_without_weight_are_where_new_rows_would_have_none(rng):
 
 def test_repeated_normalisation_says_when_it_has_not_arrived(rng):
     weighting = WeightingVector(scale=0.1, nonnegative=True, solver="normalization", max_iter=20)
-    with pytest.warns(ConvergenceWarning, match="did not converge in max_iter=20 steps"):
+    with pytest.warns(ConvergenceWarning, match="after 20 steps of at most max_iter=20 its cond"):
         weighting.fit(rng.normal(size=(60, 2)))
     assert not weighting.approximation_ok_
     assert weighting.n_iter_ == 20
