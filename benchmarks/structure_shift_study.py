@@ -227,10 +227,10 @@ gains over no weights are paired. q sets how often classes connect to each other
 How to read it: without weights the accuracy falls with q, for the regression far below what the
 features of nodes alone give. Weights bring it back to about that. For the regression they cost a
 point under mild shift (q = 0.06), with true labels too; the network gains there. Predicted labels
-do about as well as true ones, more rounds, probabilities and the correction of the counts by the
-source's confusion change little. A few networks without any target node of a class keep its edges
-at weight one, which is some of the spread at q = 0.16. The source's own table has not been compared
-with, and none of its data sets is shipped.
+do about as well as true ones; more rounds, probabilities and the correction of the counts by the
+source's confusion change little. It happens that a network predicts a class nowhere in the target,
+whose edges then weigh one. The source's own table has not been compared with, and none of its data
+sets is shipped.
 """
 
 
