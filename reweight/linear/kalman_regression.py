@@ -57,6 +57,8 @@ class KalmanLinearRegression(RegressorMixin, BaseEstimator):
     noise_variance : float or "estimate", default="estimate"
         Variance r of the noise of a row of weight one. An estimated one has an
         inverse-gamma prior of shape and scale one, and forecasts are Student's t.
+        With fewer than some ten rows per coefficient it comes out too small, since
+        the rows that first fix the coefficients show no error.
     drift_variance : float, default=0.0
         Variance q of the step of each coefficient from row to row, in the units of
         `prior_variance`.

@@ -59,7 +59,7 @@ class LocalSurrogateSensitivity(BaseEstimator):
         weighs all runs alike.
     cov_type : {"nonrobust", "HC0", "HC1", "HC2", "HC3"}, default="HC3"
         Covariance of the coefficients. Robust ones do not assume that all runs
-        are as noisy; the tests need "nonrobust" to be exact in small settings.
+        are as noisy.
     standardize : bool, default=False
         Whether to report coefficients per standard deviation of a switch, over all
         runs, which makes numeric strengths comparable.
