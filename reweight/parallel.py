@@ -14,6 +14,7 @@ def parallel_map(
     n_jobs: int | None = None,
     verbose: int = 0,
     name: str = "tasks",
+    prefer: str | None = None,
 ) -> list[Any]:
     """Results of a function on each tuple of arguments, in the order of the tasks.
 
@@ -33,6 +34,9 @@ def parallel_map(
         Whether to show a progress bar.
     name : str, default="tasks"
         Label of the progress bar.
+    prefer : {"processes", "threads"}, default=None
+        What joblib is told to prefer; threads suit code that lets go of the
+        interpreter's lock.
 
     Returns
     -------
@@ -46,7 +50,7 @@ def parallel_map(
     """
     # joblib's dask backend hands large arguments to one worker, and waits for ever if that one
     # dies. What is inside a tuple travels with the task instead.
-    results = Parallel(n_jobs=n_jobs, return_as="generator")(
+    results = Parallel(n_jobs=n_jobs, prefer=prefer, return_as="generator")(
         delayed(_call)((function, task)) for task in tasks
     )
     if verbose:

@@ -1,12 +1,13 @@
 """Weights of models at every level, for each granularity, by the solvers of `reweight.solvers`."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils.parallel import Parallel, delayed
 
+from reweight.parallel import parallel_map
 from reweight.solvers.crossing_pinball import CrossingProgram, crossing_pinball
 from reweight.solvers.pinball_highs import pinball_highs
 from reweight.solvers.reference import crossing_reference
@@ -44,6 +45,7 @@ class Task:
     tol: float = 1e-8
     max_iter: int = 100
     n_jobs: int | None = None
+    verbose: int = 0
 
     @property
     def is_simplex(self) -> bool:
@@ -141,10 +143,20 @@ def fit_groups(task: Task) -> Fit:
     def one(group: int) -> SolverResult:
         return _solve(task, *_flat(task, np.flatnonzero(task.groups == group)))
 
-    # The solver lets go of the interpreter's lock, so threads share the rows.
-    n_groups = int(task.groups.max()) + 1
-    jobs = Parallel(n_jobs=task.n_jobs, prefer="threads")
-    return _gather(task, jobs(delayed(one)(group) for group in range(n_groups)))
+    return _gather(task, _map(task, one, range(int(task.groups.max()) + 1)))
+
+
+def _map(task: Task, function: Callable[[int], Any], items: range) -> list[Any]:
+    """Results over levels; the solver lets go of the interpreter's lock, so threads share rows."""
+    return parallel_map(
+        function,
+        [(item,) for item in items],
+        total=len(items),
+        n_jobs=task.n_jobs,
+        verbose=task.verbose,
+        name="levels",
+        prefer="threads",
+    )
 
 
 def _fit_crossing(task: Task) -> Fit:
@@ -200,6 +212,5 @@ def fit_fine(task: Task) -> Fit:
             known = np.flatnonzero(results[-1].x[: p * m])
         return results
 
-    jobs = Parallel(n_jobs=task.n_jobs, prefer="threads")
-    blocks = jobs(delayed(block)(first) for first in range(0, m, FINE_BLOCK))
+    blocks = _map(task, block, range(0, m, FINE_BLOCK))
     return _gather(task, [result for results in blocks for result in results])

@@ -104,6 +104,8 @@ class QuantileAggregator(BaseEstimator):
         Largest number of interior point iterations of one program.
     n_jobs : int, default=None
         Number of threads over levels.
+    verbose : int, default=0
+        Whether to show a progress bar over levels.
 
     Attributes
     ----------
@@ -188,6 +190,7 @@ class QuantileAggregator(BaseEstimator):
         "tol": [Interval(Real, 0, None, closed="neither")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
     }
 
     def __init__(
@@ -212,6 +215,7 @@ class QuantileAggregator(BaseEstimator):
         tol: float = 1e-8,
         max_iter: int = 100,
         n_jobs: int | None = None,
+        verbose: int = 0,
     ) -> None:
         self.quantiles = quantiles
         self.n_models = n_models
@@ -232,6 +236,7 @@ class QuantileAggregator(BaseEstimator):
         self.tol = tol
         self.max_iter = max_iter
         self.n_jobs = n_jobs
+        self.verbose = verbose
 
     def fit(
         self, Q: ArrayLike, y: ArrayLike | None = None, *, sample_weight: ArrayLike | None = None
@@ -365,6 +370,7 @@ class QuantileAggregator(BaseEstimator):
             tol=self.tol,
             max_iter=self.max_iter,
             n_jobs=self.n_jobs,
+            verbose=self.verbose,
         )
 
     def _margins(self, Q: NDArray, y: NDArray, weights: NDArray, levels: NDArray) -> NDArray:

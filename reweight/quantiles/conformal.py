@@ -202,6 +202,11 @@ class ConformalQuantileCalibrator(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         m = len(self.quantiles_)
         if self.folds_ is not None:
+            if sample_weight is not None:
+                raise ValueError(
+                    f"{type(self).__name__}: sample_weight was passed to predict, but CV+ has no "
+                    "weighted form; leave it out"
+                )
             moved = self._move_by_folds(self._read_by_folds(Q, m))
         else:
             moved = self._move(self._read(Q, m, reset=False), sample_weight)

@@ -388,6 +388,13 @@ def test_clone_pickle_and_threads(data):
         assert_array_equal(shared.model_weights_, fit(data, granularity).model_weights_)
 
 
+def test_progress_is_shown_to_those_who_ask(data, capsys):
+    fit(data)
+    assert "levels" not in capsys.readouterr().err
+    fit(data, verbose=1)
+    assert "levels: 100%" in capsys.readouterr().err
+
+
 def test_rows_that_are_not_finite(data):
     Q, y = data.Q.copy(), data.y.copy()
     Q[:3, 1, 2] = np.nan

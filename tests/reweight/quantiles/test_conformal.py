@@ -313,6 +313,8 @@ def test_bad_input_is_refused(rng):
     calibrator.fit(q, y, folds=np.arange(100) % 2)
     with pytest.raises(ValueError, match=r"pass an array of shape \(2, n_samples, 5\)"):
         calibrator.predict(q)
+    with pytest.raises(ValueError, match="CV\\+ has no weighted form; leave"):
+        calibrator.predict(np.zeros((2, 9, 5)), sample_weight=np.ones(9))
     with pytest.raises(ValueError, match="1 entries that are NaN"):
         calibrator.predict(np.where(np.arange(500).reshape(2, 50, 5) == 7, np.nan, 0.0))
     with pytest.raises(ValueError, match="mode"):
