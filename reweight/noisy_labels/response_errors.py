@@ -99,7 +99,7 @@ class ResponseErrorDetector(Weighter):
     n_errors : "fdr", "r2", int or float, default="fdr"
         How many rows are flagged: by false discovery rate; the share whose
         removal makes models predict all recorded outcomes best (the search of
-        Zhou et al., which finds about half of the errors); a number; or a
+        Zhou et al., which leaves many errors in); a number; or a
         share between 0 and 1.
     fdr : float, default=0.2
         Share of flagged rows that may be correct. Only for "fdr".
