@@ -17,7 +17,7 @@ SOFTMAX = (LogisticRegression, LinearDiscriminantAnalysis)
 def classes_differ(models: Sequence[Any]) -> bool:
     """Whether models are classifiers of unlike classes."""
     classes = [getattr(final_estimator(model), "classes_", None) for model in models]
-    return any(c is not None for c in classes) and not all(
+    return all(c is not None for c in classes) and not all(
         np.array_equal(c, classes[0]) for c in classes[1:]
     )
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -145,7 +146,7 @@ def average_mappings(parameters: Sequence[Parameters], weights: Sequence[Any]) -
         if is_floating(tensors[0]):
             result[name] = _combine(name, tensors, [_weight_of(w, name) for w in weights])
         else:
-            result[name] = tensors[-1]
+            result[name] = deepcopy(tensors[-1])
     return result
 
 

@@ -187,9 +187,7 @@ def _diagonal(rows: _Rows, empirical: bool, scale: float) -> dict[str, Array]:
     coef, intercept = rows.model.coef_, rows.model.intercept_
     return {
         "coef_": total[:, :-1].reshape(np.shape(coef)),
-        "intercept_": total[:, -1].reshape(np.shape(intercept))
-        if np.size(intercept) > 1 or np.ndim(intercept)
-        else np.asarray(total[:, -1].sum()),
+        "intercept_": total[:, -1].reshape(np.shape(intercept)),
     }
 
 

@@ -111,10 +111,12 @@ def set_parameters(model: Any, parameters: Parameters) -> Any:
     try:
         for name in ("coefs_", "intercepts_"):
             if f"{name}.0" in parameters:
-                arrays = [parameters[f"{name}.{i}"] for i in range(len(getattr(last, name)))]
+                arrays = [
+                    np.array(parameters[f"{name}.{i}"]) for i in range(len(getattr(last, name)))
+                ]
                 setattr(last, name, arrays)
         for name in {"coef_", "intercept_"} & set(parameters):
-            value = np.asarray(parameters[name])
+            value = np.array(parameters[name])
             setattr(last, name, float(value) if value.ndim == 0 else value)
     except AttributeError as error:
         raise TypeError(

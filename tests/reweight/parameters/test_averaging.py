@@ -110,7 +110,9 @@ def test_where_no_model_weighs_the_first_is_kept():
 
 def test_integers_are_those_of_the_last_model():
     models = [{"w": np.array([1.0]), "n": np.array([k])} for k in range(3)]
-    assert_array_equal(average_parameters(models)["n"], [2])
+    merged = average_parameters(models)["n"]
+    assert_array_equal(merged, [2])
+    assert not np.shares_memory(merged, models[2]["n"])
 
 
 def test_types_are_kept_and_half_precision_is_summed_in_single(rng):

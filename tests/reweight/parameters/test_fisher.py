@@ -99,7 +99,7 @@ def test_least_squares(X, rng):
 def test_empirical_is_the_sum_of_squared_gradients(n_classes):
     X, y = load_iris(return_X_y=True)
     X, y = X[y < n_classes], y[y < n_classes]
-    model = LogisticRegression().fit(X, y)
+    model = LogisticRegression(max_iter=1000).fit(X, y)
     P, D = model.predict_proba(X), augmented(X)
     R = (y[:, None] == np.arange(n_classes)) - P
     if n_classes == 2:

@@ -10,6 +10,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import SGDClassifier, SGDRegressor
 from sklearn.model_selection import GridSearchCV
+from sklearn.naive_bayes import GaussianNB
 from sklearn.neural_network import MLPClassifier
 
 from reweight import MovingAverageEstimator
@@ -125,6 +126,8 @@ def test_bad_input_is_refused(rng):
     for decay in (-0.1, 1.0):
         with pytest.raises(ValueError, match="'decay' parameter"):
             MovingAverageEstimator(SGDRegressor(), decay).partial_fit(X, y)
+    with pytest.raises(TypeError, match="GaussianNB has no coef_, coefs_ or state_dict"):
+        MovingAverageEstimator(GaussianNB()).partial_fit(X, y, classes=[0, 1])
     with pytest.raises(ValueError, match="requires y to be passed"):
         MovingAverageEstimator(SGDRegressor()).fit(X)
     with pytest.raises(NotFittedError):

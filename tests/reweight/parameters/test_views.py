@@ -42,6 +42,8 @@ def test_a_model_with_its_own_parameters_predicts_the_same(model, data):
     again = set_parameters(model, parameters)
     assert again is not model
     assert_array_equal(again.predict(X), model.predict(X))
+    for name, value in get_parameters(again).items():
+        assert not np.shares_memory(value, parameters[name])
     zeros = set_parameters(model, {name: np.zeros_like(a) for name, a in parameters.items()})
     assert all(not value.any() for value in get_parameters(zeros).values())
     assert any(value.any() for value in get_parameters(model).values())
