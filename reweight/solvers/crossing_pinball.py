@@ -9,8 +9,12 @@ from scipy.optimize import linprog
 
 from reweight.exceptions import InfeasibleError
 from reweight.solvers.result import SolverResult
+from reweight.solvers.simplex_pinball import linear_pinball
 
 MAX_ROUNDS = 60
+# Share of the rows, those of the smallest residuals, in the first program, and their least number.
+FIRST_SHARE = 0.1
+FIRST_ROWS = 20
 # Pairs enter the program as soon as they are this close to crossing, in units of the mean gap.
 NEAR = 0.05
 # Crossings up to this share of the mean absolute residual are round-off of the linear program.
@@ -79,10 +83,12 @@ class CrossingProgram:
 
 
 def crossing_pinball(program: CrossingProgram, *, tol: float = 1e-8) -> SolverResult:
-    """Solve a program by HiGHS in dual form, adding the pairs that cross until none does.
+    """Solve a program by HiGHS in dual form, with the rows and pairs that matter.
 
     The dual has one bounded column per row and level, and only as many rows
-    as there are weights.
+    as there are weights. Rows far from the fit without constraints keep their
+    side, which fixes their dual; those that change it, and pairs that cross,
+    are added until none is left. The certificate is over all rows and pairs.
 
     Parameters
     ----------
@@ -104,6 +110,9 @@ def crossing_pinball(program: CrossingProgram, *, tol: float = 1e-8) -> SolverRe
 
     References
     ----------
+    Portnoy, S., Koenker, R. (1997). The Gaussian hare and the Laplacian
+    tortoise. Statistical Science, 12(4).
+
     Bondell, H. D., Reich, B. J., Wang, H. (2010). Noncrossing quantile
     regression curve estimation. Biometrika, 97(4).
 
@@ -129,10 +138,24 @@ def crossing_pinball(program: CrossingProgram, *, tol: float = 1e-8) -> SolverRe
     scale = np.abs(program.y[:, None] - program.Q.mean(axis=1)).mean() or 1.0
     spread = np.abs(np.diff(program.Q.mean(axis=1), axis=1)).mean() if m > 1 else 0.0
     pairs = np.zeros((n, max(m - 1, 0)), bool)
+    sides = _first_residuals(program)
+    free = _nearest(np.abs(sides), FIRST_SHARE, FIRST_ROWS * program.Q.shape[1])
     hard = not np.isfinite(program.crossing_price)
     n_iter = 0
     for _ in range(MAX_ROUNDS):
-        w, b, losses, prices, steps = _solve_dual(program, pairs)
+        fixed = np.where(free, 0.0, _outer_dual(program, sides))
+        solved = _solve_dual(program, pairs, free, fixed)
+        if solved is None:
+            # Without the other side of the rows that were fixed, losses may have no bound.
+            if free.all():
+                raise InfeasibleError(
+                    "crossing_pinball: no weights keep the quantiles of all rows from crossing by "
+                    "the margin; sort the quantiles of the models first, lower the margin, or "
+                    "price crossings by crossing_penalty"
+                )
+            free[:] = True
+            continue
+        w, b, losses, prices, steps = solved
         n_iter += steps
         g = program.fitted(w, b)
         crossing = program.crossings(g)
@@ -142,9 +165,13 @@ def crossing_pinball(program: CrossingProgram, *, tol: float = 1e-8) -> SolverRe
         worst = float(crossing.max(initial=0.0))
         kept = not hard or worst <= CROSSING_TOLERANCE * scale
         missing = ~pairs & (crossing > 0)
-        if (gap <= tol and kept) or not missing.any():
+        residual = program.y[:, None] - g
+        turned = ~free & (residual * sides < 0)
+        if (gap <= tol and kept) or not (missing.any() or turned.any()):
             break
         pairs |= crossing > -NEAR * spread
+        # Rows that turned come with as many that may be next.
+        free |= turned | _nearest(np.abs(residual) + 1e300 * free, 0.0, int(turned.sum(0).max()))
     return SolverResult(
         x=(w, b),
         dual=(losses, prices),
@@ -157,10 +184,51 @@ def crossing_pinball(program: CrossingProgram, *, tol: float = 1e-8) -> SolverRe
     )
 
 
+def _first_residuals(program: CrossingProgram) -> NDArray[np.float64]:
+    """Residuals of the weights that need not keep quantiles from crossing."""
+    n, p, m = program.Q.shape
+    residual = np.empty((n, m))
+    for group in range(int(program.groups.max()) + 1):
+        levels = np.flatnonzero(program.groups == group)
+        QT = np.ascontiguousarray(program.Q[:, :, levels].transpose(1, 2, 0)).reshape(p, -1)
+        tau = np.repeat(program.quantiles[levels], n)
+        c = np.tile(program.weights, len(levels))
+        x = linear_pinball(
+            QT.T,
+            np.tile(program.y, len(levels)),
+            c * (tau - 1),
+            c * tau,
+            nonnegative=program.nonnegative,
+            unit_sum=program.unit_sum,
+            fit_intercept=program.fit_intercept,
+            tol=1e-4,
+        ).x
+        fitted = x[:p] @ QT + (x[p] if program.fit_intercept else 0.0)
+        residual[:, levels] = program.y[:, None] - fitted.reshape(len(levels), n).T
+    return residual
+
+
+def _nearest(size: NDArray, share: float, count: int) -> NDArray[np.bool_]:
+    """The smallest entries of each column, a share of them but at least so many."""
+    n = len(size)
+    rank = min(max(int(np.ceil(share * n)), count), n)
+    if rank == 0:
+        return np.zeros(size.shape, bool)
+    return size <= np.partition(size, rank - 1, axis=0)[rank - 1]
+
+
+def _outer_dual(program: CrossingProgram, sides: NDArray) -> NDArray[np.float64]:
+    """Dual of the losses of rows that stay on their side."""
+    return program.weights[:, None] * (program.quantiles - (sides < 0))
+
+
 def _solve_dual(
-    program: CrossingProgram, pairs: NDArray
-) -> tuple[NDArray, NDArray, NDArray, NDArray, int]:
-    """Weights and intercepts, duals of losses (n, m) and of crossings (n, m - 1), iterations."""
+    program: CrossingProgram, pairs: NDArray, free: NDArray, fixed: NDArray
+) -> tuple[NDArray, NDArray, NDArray, NDArray, int] | None:
+    """Weights and intercepts, duals of losses (n, m) and of crossings (n, m - 1), iterations.
+
+    None if the program has no solution.
+    """
     n, p, m = program.Q.shape
     n_groups = int(program.groups.max()) + 1
     # A common shift cancels where weights sum to one, and keeps numbers small.
@@ -169,7 +237,7 @@ def _solve_dual(
     columns = p + program.fit_intercept
     values = np.ones((n, columns, m))
     values[:, :p] = Q
-    row, level = np.divmod(np.arange(n * m), m)
+    row, level = np.nonzero(free)
     pair_row, pair_level = np.nonzero(pairs)
     of_losses = _block(-values, row, level, program.groups, n_groups)
     of_pairs = _block(values, pair_row, pair_level, program.groups, n_groups) - _block(
@@ -180,41 +248,40 @@ def _solve_dual(
         summed[np.arange(n_groups), :p, np.arange(n_groups)] = -1.0
     summed = sparse.csr_array(summed.reshape(n_groups * columns, n_groups))
     A = sparse.csr_array(sparse.hstack([of_losses, of_pairs, summed]))
+    # What rows of a fixed dual contribute to each row of the program.
+    constant = np.zeros((n_groups, columns))
+    np.add.at(constant, program.groups, -np.einsum("njk,nk->kj", values, fixed))
+    constant = constant.ravel()
     cost = -np.concatenate(
-        [np.repeat(y, m), program.margins[pair_level], np.full(n_groups, float(program.unit_sum))]
+        [y[row], program.margins[pair_level], np.full(n_groups, float(program.unit_sum))]
     )
     c, tau = program.weights, program.quantiles
     price = np.full(len(pair_row), np.inf)
     if np.isfinite(program.crossing_price):
         price = program.crossing_price * c[pair_row]
-    free = np.inf if program.unit_sum else 0.0
+    unbounded = np.inf if program.unit_sum else 0.0
     lower = np.concatenate(
-        [np.outer(c, tau - 1).ravel(), np.zeros(len(price)), np.full(n_groups, -free)]
+        [c[row] * (tau[level] - 1), np.zeros(len(price)), np.full(n_groups, -unbounded)]
     )
-    upper = np.concatenate([np.outer(c, tau).ravel(), price, np.full(n_groups, free)])
+    upper = np.concatenate([c[row] * tau[level], price, np.full(n_groups, unbounded)])
     equal = np.zeros((n_groups, columns), bool)
     equal[:, :p] = not program.nonnegative
     equal[:, p:] = True
     equal = equal.ravel()
-    zeros = np.zeros(len(equal))
     found = linprog(
         cost,
         A_ub=-A[~equal] if (~equal).any() else None,
-        b_ub=zeros[~equal] if (~equal).any() else None,
+        b_ub=constant[~equal] if (~equal).any() else None,
         A_eq=-A[equal] if equal.any() else None,
-        b_eq=zeros[equal] if equal.any() else None,
+        b_eq=constant[equal] if equal.any() else None,
         bounds=np.column_stack([lower, upper]),
         method="highs",
         options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
     )
-    if found.status == 3 or (found.x is None and found.status in (2, 4)):
-        raise InfeasibleError(
-            "crossing_pinball: no weights keep the quantiles of all rows from crossing by the "
-            "margin; sort the quantiles of the models first, lower the margin, or price crossings "
-            "by crossing_penalty"
-        )
     if found.x is None:
-        raise RuntimeError(f"crossing_pinball: HiGHS returned no solution: {found.message}")
+        if found.status not in (2, 3, 4):
+            raise RuntimeError(f"crossing_pinball: HiGHS returned no solution: {found.message}")
+        return None
     solution = np.zeros(len(equal))
     solution[~equal] = -found.ineqlin.marginals
     solution[equal] = -found.eqlin.marginals
@@ -226,9 +293,10 @@ def _solve_dual(
         w /= w.sum(axis=0)
     if program.fit_intercept:
         b = solution[:, p].copy()
-    losses = found.x[: n * m].reshape(n, m)
+    losses = fixed.copy()
+    losses[row, level] = found.x[: len(row)]
     prices = np.zeros((n, max(m - 1, 0)))
-    prices[pair_row, pair_level] = found.x[n * m : n * m + len(price)]
+    prices[pair_row, pair_level] = found.x[len(row) : len(row) + len(price)]
     return w, b, losses, prices, int(found.nit)
 
 

@@ -103,6 +103,26 @@ def test_models_that_cross_everywhere_leave_no_weights(rng):
     assert crossing_pinball(replace(crossed, crossing_price=1.0)).converged
 
 
+@pytest.mark.parametrize("case", ["medium", "coarse", "free", "no sum"])
+def test_rows_left_out_at_first_do_not_change_the_optimum(rng, case, monkeypatch):
+    program = make_program(rng, n=700, noise=0.5, **CASES[case])
+    few = crossing_pinball(program)
+    monkeypatch.setattr("reweight.solvers.crossing_pinball.FIRST_SHARE", 1.0)
+    every = crossing_pinball(program)
+    assert few.converged
+    assert_allclose(few.objective, every.objective, rtol=1e-8)
+
+
+def test_rows_are_added_where_too_few_leave_losses_without_bound(rng, monkeypatch):
+    program = make_program(rng, n=60, **CASES["free"])
+    expected = crossing_pinball(program).objective
+    monkeypatch.setattr("reweight.solvers.crossing_pinball.FIRST_SHARE", 0.0)
+    monkeypatch.setattr("reweight.solvers.crossing_pinball.FIRST_ROWS", 0)
+    found = crossing_pinball(program)
+    assert found.converged
+    assert_allclose(found.objective, expected, rtol=1e-8)
+
+
 def test_a_shift_of_all_quantiles_changes_nothing(rng):
     program = make_program(rng)
     moved = replace(program, Q=program.Q + 1e4, y=program.y + 1e4)
