@@ -26,7 +26,7 @@ def test_there_are_vignettes():
     assert VIGNETTES
 
 
-@pytest.mark.parametrize("path", map(case, VIGNETTES))
+@pytest.mark.parametrize("path", [case(path) for path in VIGNETTES])
 def test_vignette_runs(path, monkeypatch, tmp_path):
     monkeypatch.setenv("PYTHONPATH", str(FOLDER.parent))
     monkeypatch.setenv("PYTHONWARNINGS", "ignore")
