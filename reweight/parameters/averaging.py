@@ -214,11 +214,13 @@ def _weighted_sum(parts: list[Any], weights: list[Any]) -> Any:
     for part, weight in zip(parts, weights, strict=True):
         if isinstance(weight, float) and weight == 0:
             continue
-        term = widened(part) * weight
+        part = widened(part)
         if total is None:
-            total = term
+            total = part * weight
+        elif hasattr(total, "add_") and isinstance(weight, float):
+            total.add_(part, alpha=weight)  # spares torch a temporary
         else:
-            total += term
+            total += part * weight
     return total
 
 
