@@ -19,6 +19,7 @@ FAR_TAIL = -25.0
 # smaller numbers would leave the range of normal ones, where arithmetic is slow.
 NO_TAIL = 20.0
 TINY = 1e-80
+LOG_TINY = math.log(TINY)
 # What `shape[4]` means.
 NO_HORSESHOE, PLAIN_HORSESHOE, REGULARIZED_HORSESHOE = 0, 1, 2
 
@@ -211,7 +212,7 @@ def _cut_gradient(points, base, levels, log_q, taken, mass, cuts, softness):
     # The same for all points of the base: what a unit of density at the cut costs each level.
     cost = np.zeros(len(mass))
     for k in range(len(mass)):
-        if mass[k] > 0.0:
+        if log_q[k] > LOG_TINY:
             cost[k] = mass[k] * math.exp(-LOG_SQRT_2PI - log_q[k])
     for j in range(len(points)):
         for k in range(len(cuts)):
@@ -219,8 +220,11 @@ def _cut_gradient(points, base, levels, log_q, taken, mass, cuts, softness):
             bell = math.exp(-0.5 * z * z) if abs(z) < NO_TAIL else 0.0
             slope = base[j] * bell * (cost[k + 1] - cost[k])
             for level in range(k, k + 2):
+                sign = 1.0 if level == k else -1.0
+                if log_q[level] <= LOG_TINY and mass[level] > 0.0:
+                    log_cost = -0.5 * z * z - LOG_SQRT_2PI - log_q[level]
+                    slope -= sign * base[j] * mass[level] * math.exp(log_cost)
                 if taken[j, level] > 0.0:
-                    sign = 1.0 if level == k else -1.0
                     if levels[j, level] > TINY:
                         ratio = INVERSE_SQRT_2PI * bell / levels[j, level]
                     else:

@@ -190,8 +190,8 @@ class BayesianReuseClassifier(ResidualAnswers, HorseshoeMultinomialClassifier):
     -----
     Rows may have a grade, a residual, or both; a row with neither is left out.
     Where only arrays X and y travel, as in `GridSearchCV` without metadata
-    routing, y may have the two columns grade and residual, unknown values -1
-    or NaN.
+    routing, y may have the two columns grade and residual. Unknown grades are
+    then -1, as scikit-learn's searches refuse NaN in y.
 
     The likelihood takes the base distribution as known. With the observed
     residuals in its place, thresholds are biased by a few thousandths where the

@@ -124,6 +124,24 @@ def test_gradient_is_that_of_central_differences(name, rng):
     assert_allclose(gradient, differences, rtol=1e-5, atol=1e-5)
 
 
+def test_gradient_where_every_residual_is_far_above_every_cut(rng):
+    model = MODELS["two levels"]
+    residual = rng.normal(10.0, 0.1, 20)
+    places = place_residuals(residual, None, np.ones(20))
+    zero = np.zeros(20, dtype=np.int64)
+    data = GateData(rng.normal(size=(20, 3)), zero - 1, zero, np.ones(20), *places)
+    theta, step = 0.3 * rng.normal(size=model.n_parameters), 1e-6
+    value, gradient = evaluate(model, data, theta)
+    assert np.isfinite(value)
+    differences = [
+        (evaluate(model, data, theta + step * e)[0] - evaluate(model, data, theta - step * e)[0])
+        / (2 * step)
+        for e in np.eye(model.n_parameters)
+    ]
+    # Terms of 4e5 cancel, which leaves ten digits of each value.
+    assert_allclose(gradient, differences, rtol=1e-3, atol=1e-3 * np.abs(gradient).max())
+
+
 def test_log_of_the_normal_distribution_function_in_all_tails():
     z = np.concatenate([np.linspace(-200, 40, 4001), [-25.0, -25.000001, 0.0, 1e-9]])
     assert_allclose([log_normal_cdf(value) for value in z], log_ndtr(z), rtol=1e-12, atol=1e-300)
