@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from reweight.solvers._pinball_interior_point import (
+from reweight.solvers._pinball_rows import (
     BLAS_COLUMNS,
     CHUNK,
     advance,
