@@ -299,7 +299,8 @@ class LossWeighter(SteppedModule):
         """Divide accumulated gradients by the sum of their weights, for ``normalize="deferred"``.
 
         Call it after ``scaler.unscale_`` and before gradients are clipped. With
-        another `normalize` it does nothing, so that one loop serves all.
+        another `normalize` it does nothing, so that one loop serves all. Terms
+        of the loss beside the weighted one are divided, too: add them after.
 
         Parameters
         ----------
@@ -308,7 +309,7 @@ class LossWeighter(SteppedModule):
         """
         if self.normalize != "deferred":
             return
-        total = positive(self.accumulated)
+        total = torch.where(self.accumulated > 0, self.accumulated, 1.0)
         for parameter in params:
             if parameter.grad is not None:
                 parameter.grad.div_(total.to(parameter.grad.device))

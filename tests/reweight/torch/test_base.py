@@ -102,10 +102,12 @@ def test_deferred_micro_batches_equal_one_large_batch(sizes, skewed):
     assert_close(gradient(weigh, slope, parts), accumulated)
 
 
-def test_finish_step_leaves_gradients_of_other_modes_alone(given):
+def test_finish_step_leaves_gradients_of_other_modes_and_of_no_weight_alone(given):
     slope = torch.tensor(1.0, requires_grad=True)
     slope.grad = torch.tensor(7.0)
     given(normalize="batch").finish_step([slope])
+    assert slope.grad == 7.0
+    given(normalize="deferred").finish_step([slope])
     assert slope.grad == 7.0
 
 
