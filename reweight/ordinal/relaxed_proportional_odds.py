@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import Interval
 
 from reweight.ordinal._base import BaseOrdinalClassifier
-from reweight.ordinal._cumulative_logit import loss_terms, null_model
+from reweight.ordinal._cumulative_logit import loss_terms, null_model, some_row_crosses
 from reweight.ordinal._design import OrdinalDesign, elastic_net, make_design, unit_penalty
 from reweight.ordinal._path import solve, warn_if_separated, warn_unless_converged
 
@@ -193,6 +193,7 @@ class RelaxedProportionalOdds(BaseOrdinalClassifier):
         shape = (design.problem.n_boundaries, len(design.scale))
         if self.warm_start and getattr(self, "coef_", np.empty(0)).shape == shape:
             start = design.from_original(self.intercept_, self.coef_)
-            if np.isfinite(loss_terms(design.problem, start)[0]):
+            crossed = self.domain == "all" and some_row_crosses(design.problem, start)
+            if np.isfinite(loss_terms(design.problem, start)[0]) and not crossed:
                 return start
         return null_model(design.problem)
