@@ -8,6 +8,8 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, ndtr, stdtr
 from sklearn.isotonic import isotonic_regression
 
+from reweight.kernels.order_statistics import conformal_p_values
+
 Array = NDArray[np.float64]
 
 NORMAL_IQR = 1.349
@@ -177,6 +179,43 @@ def _fit_mixture(
 
 
 NULLS = {"mixture": mixture_null, "normal": normal_null, "laplace": laplace_null}
+
+
+def null_p_values(
+    name: str,
+    z: Array,
+    weights: Array,
+    rows: NDArray[np.intp],
+    clean: NDArray[np.intp],
+) -> tuple[Array, float]:
+    """p-values of all rows, and the share of correct rows.
+
+    Parameters
+    ----------
+    name : str
+        A key of `NULLS`, or "conformal".
+    z : ndarray of shape (n_samples,)
+        Standardised residuals.
+    weights : ndarray of shape (n_samples,)
+        Sampling weights.
+    rows, clean : ndarray of int
+        Rows of positive weight, and those of them known to be correct.
+
+    Returns
+    -------
+    p_values : ndarray of shape (n_samples,)
+    null_share : float
+    """
+    if name != "conformal":
+        null = NULLS[name](z[rows], weights[rows])
+        return null.p_values(z), null.share
+    size = np.abs(z)
+    p = np.ones(len(z))
+    others = np.setdiff1d(np.arange(len(z)), clean)
+    if len(others):
+        p[others] = conformal_p_values(size[others], size[clean])
+    judged = np.setdiff1d(rows, clean)
+    return p, storey_share(p[judged], weights[judged]) if len(judged) else 1.0
 
 
 def discoveries(p: Array, null_share: float, fdr: float, weights: Array) -> NDArray[np.bool_]:

@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold, KFold, check_cv
 
+from reweight.validation import count_rows
+
 Folds = list[tuple[NDArray[np.intp], NDArray[np.intp]]]
 
 
@@ -53,6 +55,40 @@ def make_folds(owner: str, cv: Any, X: Any, y: NDArray, groups: Any, seed: int) 
             "part, so nothing is predicted for them; pass a cv whose test parts cover all rows"
         )
     return folds
+
+
+def folds_of_rows(
+    owner: str, cv: Any, X: Any, table: Any, groups: Any, rows: NDArray[np.intp], seed: int
+) -> Folds:
+    """Folds of the rows of positive weight, in their own numbering.
+
+    Parameters
+    ----------
+    owner : str
+        Who is asking, for error messages.
+    cv : int, splitter or iterable of (train, test)
+        Folds, of all rows unless it is a number.
+    X : array-like of shape (n_samples, n_features)
+        Features of all rows.
+    table : OutcomeTable
+        The rows of positive weight.
+    groups : ndarray of shape (n_samples,) or None
+        Groups of all rows.
+    rows : ndarray of int
+        Numbers of the rows of positive weight.
+    seed : int
+        Shuffles the rows.
+
+    Returns
+    -------
+    list of (train, test)
+    """
+    n = count_rows(X)
+    if isinstance(cv, Integral) or len(rows) == n:
+        return make_folds(owner, cv, table.X, table.y, table.groups, seed)
+    outcomes = np.zeros(n)
+    outcomes[rows] = table.y
+    return restrict_folds(make_folds(owner, cv, X, outcomes, groups, seed), rows, n)
 
 
 def restrict_folds(folds: Folds, rows: NDArray[np.intp], n_samples: int) -> Folds:

@@ -13,15 +13,13 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from reweight.base import Weighter
-from reweight.cross_fitting import CrossFit, cross_fit
-from reweight.kernels.order_statistics import conformal_p_values
 from reweight.noisy_labels._false_discovery import (
     NULLS,
     discoveries,
     local_null_probability,
-    storey_share,
+    null_p_values,
 )
-from reweight.noisy_labels._folds import Folds, make_folds, restrict_folds, without_rows
+from reweight.noisy_labels._folds import folds_of_rows
 from reweight.noisy_labels._outcome_table import (
     OutcomeTable,
     check_outcomes,
@@ -29,10 +27,8 @@ from reweight.noisy_labels._outcome_table import (
     residuals_of,
 )
 from reweight.noisy_labels._removal_search import search_removed_rows
-from reweight.noisy_labels._resampled_spread import pooled_spread
-from reweight.noisy_labels._residual_scale import ResidualScale, fit_scale
+from reweight.noisy_labels._residual_models import ResidualModels
 from reweight.normalization import normalize_weights
-from reweight.resampling import resample_weights
 from reweight.validation import count_rows, take_rows
 from reweight.weighted_fit import weight_key, weighted_fit
 
@@ -303,19 +299,26 @@ class ResponseErrorDetector(Weighter):
                 "is_clean marks none; pass is_clean to fit, or another null"
             )
         seeds = check_random_state(self.random_state).randint(np.iinfo(np.int32).max, size=3)
-        folds = self._make_folds(X, groups, rows, len(s), table, int(seeds[0]))
-        self._seed = int(seeds[1])
-
-        self._crossed, self._scale, suspects = self._fit_twice(table, folds)
-        self.search_path_ = None
-        removed = None
+        folds = folds_of_rows(self._name, self.cv, X, table, groups, rows, int(seeds[0]))
+        self._models = ResidualModels(
+            self._regressor,
+            self.scale_estimator,
+            self.shrinkage,
+            seed=int(seeds[1]),
+            n_jobs=self.n_jobs,
+            verbose=self.verbose,
+        )
+        suspects = self._models.fit_twice(table, folds, self.trim)
+        self.search_path_ = removed = None
         if self.n_errors == "r2":
-            scores = np.abs(residuals_of(table.y, self._crossed.predictions)) / self._scale.values
-            removed, self.search_path_ = search_removed_rows(self._cross_fit, table, folds, scores)
+            removed, self.search_path_ = search_removed_rows(
+                self._models.cross_fit, table, folds, self._models.scores(table)
+            )
             suspects = removed
-            self._crossed = self._cross_fit(table, without_rows(folds, removed))
-            self._scale = self._fit_scale(table, folds)
-        self._spread = self._fit_spread(table, suspects, int(seeds[2]))
+            self._models.fit(table, folds, removed)
+        if self.n_resamples:
+            size = float(self.subsample_size)
+            self._models.fit_spread(table, suspects, self.n_resamples, size, int(seeds[2]))
         self._score(table, X, y, rows, s)
         self._count(rows, s, table, removed)
         if self.refit:
@@ -334,101 +337,17 @@ class ResponseErrorDetector(Weighter):
                 "and n_resamples=0 fits none; pass n_resamples=5, or combine='quadrature'"
             )
 
-    def _make_folds(
-        self, X: Any, groups: Any, rows: NDArray, n: int, table: OutcomeTable, seed: int
-    ) -> Folds:
-        if isinstance(self.cv, Integral) or len(rows) == n:
-            return make_folds(self._name, self.cv, table.X, table.y, table.groups, seed)
-        everyone = np.zeros(n)
-        everyone[rows] = table.y
-        folds = make_folds(self._name, self.cv, X, everyone, groups, seed)
-        return restrict_folds(folds, rows, n)
-
-    def _cross_fit(self, table: OutcomeTable, folds: Folds) -> CrossFit:
-        return cross_fit(
-            self._regressor,
-            table.X,
-            table.y,
-            cv=folds,
-            sample_weight=table.weights,
-            n_jobs=self.n_jobs,
-            verbose=self.verbose,
-        )
-
-    def _fit_scale(self, table: OutcomeTable, folds: Folds) -> ResidualScale:
-        return fit_scale(
-            self._regressor,
-            self.scale_estimator,
-            table.X,
-            residuals_of(table.y, self._crossed.predictions),
-            table.weights,
-            folds,
-            shrinkage=self.shrinkage,
-            grouped=table.groups is not None,
-            seed=self._seed,
-            n_jobs=self.n_jobs,
-        )
-
-    def _fit_twice(
-        self, table: OutcomeTable, folds: Folds
-    ) -> tuple[CrossFit, ResidualScale, NDArray[np.bool_]]:
-        """Models, the scale of their residuals, and the rows that they did not learn from."""
-        self._crossed = self._cross_fit(table, folds)
-        scale = self._fit_scale(table, folds)
-        suspects = np.zeros(len(table.y), dtype=bool)
-        if self.trim > 0:
-            scores = np.abs(residuals_of(table.y, self._crossed.predictions)) / scale.values
-            mass = np.ones(len(scores)) if table.weights is None else table.weights
-            limit = np.quantile(scores, 1 - self.trim, weights=mass, method="inverted_cdf")
-            suspects = (scores > limit) & ~table.is_clean
-            self._crossed = self._cross_fit(table, without_rows(folds, suspects))
-            scale = self._fit_scale(table, folds)
-        return self._crossed, scale, suspects
-
-    def _fit_spread(
-        self, table: OutcomeTable, suspects: NDArray[np.bool_], seed: int
-    ) -> Array | None:
-        """Standard deviation over models of subsamples that have not seen the row."""
-        if self.n_resamples == 0:
-            return None
-        n = len(table.y)
-        draws = resample_weights(
-            n,
-            self.n_resamples,
-            "subsample",
-            groups=table.groups,
-            subsample_size=float(self.subsample_size),
-            random_state=seed,
-        )
-        drawn = np.array([draw > 0 for draw in draws])
-        subsamples = [
-            (np.flatnonzero(taken & ~suspects), np.flatnonzero(~taken)) for taken in drawn
-        ]
-        self._resampled = self._cross_fit(table, subsamples).estimators
-        P = np.array([model.predict(table.X) for model in self._resampled], dtype=np.float64)
-        return pooled_spread(np.where(drawn, np.nan, P))
-
     def _score(self, table: OutcomeTable, X: Any, y: Any, rows: NDArray, s: Array) -> None:
         """Fill in what there is of each row; rows of weight zero are scored as new rows."""
-        n = len(s)
-        recorded = np.asarray(y, dtype=np.float64).reshape(-1)
+        parts = np.empty((3, len(s)))
+        parts[:, rows] = self._models.parts()
         outside = np.flatnonzero(s == 0)
-        self.predictions_, self.aleatoric_ = np.empty(n), np.empty(n)
-        self.epistemic_ = np.zeros(n)
-        self.predictions_[rows] = self._crossed.predictions
-        self.aleatoric_[rows] = self._scale.values
-        if self._spread is not None:
-            self.epistemic_[rows] = self._spread
         if len(outside):
             X_outside = take_rows(self._regressor, X, None, outside)[0]
-            for array, values in zip(
-                (self.predictions_, self.aleatoric_, self.epistemic_),
-                self._predict_parts(X_outside),
-                strict=True,
-            ):
-                array[outside] = values
-        self.residuals_ = residuals_of(recorded, self.predictions_)
-        self.shrinkage_ = self._scale.shrinkage
+            parts[:, outside] = self._models.predict_parts(X_outside)
+        self.predictions_, self.aleatoric_, self.epistemic_ = parts
+        self.residuals_ = residuals_of(check_outcomes(self._name, y), self.predictions_)
+        self.shrinkage_ = self._models.scale.shrinkage
         self._uncertainty = self._combined(self.aleatoric_, self.epistemic_)
         self.scores_ = np.abs(self.residuals_) / self._uncertainty
         typical = float(np.median(self.scores_[rows])) or 1.0
@@ -437,61 +356,42 @@ class ResponseErrorDetector(Weighter):
     def _combined(self, aleatoric: Array, epistemic: Array) -> Array:
         return COMBINATIONS[self.combine](aleatoric, epistemic)
 
-    def _predict_parts(self, X: Any) -> tuple[Array, Array, Array]:
-        """Prediction, scale and spread at new rows."""
-        prediction = np.asarray(self._crossed.predict(X), dtype=np.float64)
-        spread = np.zeros(len(prediction))
-        if self.n_resamples:
-            spread = np.std([model.predict(X) for model in self._resampled], axis=0)
-        return prediction, self._scale.predict(X), np.maximum(spread, 1e-12 * self._scale.mean)
-
     def _count(
         self, rows: NDArray, s: Array, table: OutcomeTable, removed: NDArray[np.bool_] | None
     ) -> None:
         """p-values, flags and weights."""
+        judged, clean = rows[~table.is_clean], rows[table.is_clean]
         z = self.residuals_ / self._uncertainty
-        clean = rows[table.is_clean]
-        judged = rows[~table.is_clean]
-        self.p_values_ = np.ones(len(s))
-        self.null_share_ = 1.0
-        if self.null == "conformal":
-            others = np.setdiff1d(np.arange(len(s)), clean)
-            self.p_values_[others] = conformal_p_values(self.scores_[others], self.scores_[clean])
-            if len(judged):
-                self.null_share_ = storey_share(self.p_values_[judged], s[judged])
-        else:
-            null = NULLS[self.null](z[rows], s[rows])
-            self.p_values_ = null.p_values(z)
-            self.null_share_ = null.share
+        self.p_values_, self.null_share_ = null_p_values(self.null, z, s, rows, clean)
         self.is_error_ = np.zeros(len(s), dtype=bool)
         self.correct_probability_ = np.ones(len(s))
         if len(judged):
-            self.is_error_[self._flags(judged, rows, s, removed)] = True
+            p = self.p_values_[judged]
+            if self.n_errors == "fdr":
+                flagged = judged[discoveries(p, self.null_share_, self.fdr, s[judged])]
+            elif removed is not None:
+                flagged = rows[removed]
+            else:
+                flagged = judged[self._highest(self.scores_[judged], len(rows))]
+            self.is_error_[flagged] = True
             self.correct_probability_[judged] = local_null_probability(
-                self.p_values_[judged], self.null_share_, s[judged]
+                p, self.null_share_, s[judged]
             )
         self.n_errors_ = int(self.is_error_.sum())
         self.contamination_ = self.n_errors_ / len(rows)
         self._set_weights(normalize_weights(self.correct_probability_, sample_weight=s))
 
-    def _flags(
-        self, judged: NDArray, rows: NDArray, s: Array, removed: NDArray[np.bool_] | None
-    ) -> NDArray[np.intp]:
-        """Numbers of the flagged rows."""
-        if self.n_errors == "fdr":
-            p = self.p_values_[judged]
-            return judged[discoveries(p, self.null_share_, self.fdr, s[judged])]
-        if removed is not None:
-            return rows[removed]
+    def _highest(self, scores: Array, n_rows: int) -> NDArray[np.intp]:
+        """As many of the highest scores as were asked for."""
         wanted = self.n_errors
         if not isinstance(wanted, Integral):
-            wanted = round(wanted * len(rows))
-        if wanted > len(judged):
+            wanted = round(wanted * n_rows)
+        if wanted > len(scores):
             raise ValueError(
                 f"{self._name}: n_errors={self.n_errors} rows cannot be flagged among "
-                f"{len(judged)}; pass a smaller number"
+                f"{len(scores)}; pass a smaller number"
             )
-        return judged[np.argsort(-self.scores_[judged], kind="stable")[: int(wanted)]]
+        return np.argsort(-scores, kind="stable")[: int(wanted)]
 
     def _fit_on(self, table: OutcomeTable, kept: NDArray[np.intp]) -> Any:
         X, y = take_rows(self._regressor, table.X, table.y, kept)
@@ -555,7 +455,7 @@ class ResponseErrorDetector(Weighter):
             raise ValueError(
                 f"{self._name}: X has {count_rows(X)} rows and y {len(y)}; pass one outcome a row"
             )
-        prediction, aleatoric, epistemic = self._predict_parts(X)
+        prediction, aleatoric, epistemic = self._models.predict_parts(X)
         return np.abs(y - prediction) / self._combined(aleatoric, epistemic)
 
     @property
