@@ -10,6 +10,8 @@ from reweight.solvers.simplex_projection import project_simplex
 # The gap is relative to the loss, or to this share of that at the start if it is larger, so that
 # problems with a loss of zero at the optimum can be solved.
 LOSS_FLOOR = 1e-3
+# Losses below this share of those of the first column alone are rounding.
+ROUNDING = 1e-15
 # Weights below this are set to zero if the certificate still holds.
 NEGLIGIBLE = 1e-9
 STATE_ROWS = 12
@@ -60,7 +62,8 @@ def simplex_pinball(
     SolverResult
         `x` are the weights of shape (d,), `dual` is d of shape (N,),
         `objective` the minimum. The gap is relative to the objective, or to a
-        thousandth of that at equal weights where that is larger.
+        thousandth of that at equal weights, or to what rounding leaves at that
+        tolerance, where these are larger.
 
     Raises
     ------
@@ -232,9 +235,13 @@ def simplex_pinball_columns(
         image = ET @ part.dual
         size = max(part.objective, scale, np.finfo(float).tiny)
         gap = max(part.objective - float(image.min()), 0.0) / size
+        outside = np.flatnonzero(image < image[active].min())
+        if outside.size == 0 and wanted <= tol:
+            # The same certificate, relative to the loss that this solve started from.
+            gap = min(gap, part.optimality_gap)
+            break
         if gap <= tol or not part.converged:
             break
-        outside = np.flatnonzero(image < image[active].min())
         if gap <= wanted or outside.size == 0:
             wanted = max(tol, min(wanted, gap) * 1e-2)
         order = outside[np.argsort(image[outside], kind="stable")]
@@ -321,10 +328,12 @@ class _Program:
 
     def solve(self, tol: float, max_iter: int) -> SolverResult:
         w = self.start()
-        scale = max(LOSS_FLOOR * self.objective(w), np.finfo(float).tiny)
+        first = self.objective(w)
+        rounding = ROUNDING * self._size()
+        scale = max(LOSS_FLOOR * first, rounding / tol, np.finfo(float).tiny)
         state = np.zeros((STATE_ROWS, self.ET.shape[1]))
-        n_iter = 0
-        if self.kept.size and scale > np.finfo(float).tiny:
+        n_iter, lossless = 0, first <= rounding
+        if not lossless:
             # With a ridge complementarity, which the iterations go by, is not quite the gap.
             aim = 0.1 * tol if self.ridge.any() else tol
             n_iter = interior_point(
@@ -343,7 +352,8 @@ class _Program:
                 state,
             )
         w = self._on_the_set(w)
-        part = self._dual(state)
+        # Where the start has no loss, a dual of zero certifies it.
+        part = np.zeros(self.ET.shape[1]) if lossless else self._dual(state)
         bound = self._bound(w, self.ET @ part, float(self.offset @ part))
         w, objective, gap = self._polish(w, bound, scale, tol)
         dual = np.zeros(self.n_rows)
@@ -358,6 +368,11 @@ class _Program:
             converged=bool(gap <= tol),
             solver="ipm",
         )
+
+    def _size(self) -> float:
+        """What losses are made of, which bounds what rounding leaves of them."""
+        slopes = np.maximum(self.upper, -self.lower)
+        return float(slopes @ (np.abs(self.offset) + np.abs(self.ET[0])))
 
     def _dual(self, state: NDArray) -> NDArray[np.float64]:
         """The dual from its distances to the slopes, of which the smaller one is exact."""

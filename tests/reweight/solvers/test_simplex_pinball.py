@@ -171,6 +171,26 @@ def test_a_perfect_column_takes_all_weight_and_leaves_no_loss(rng, d):
     assert simplex_pinball(0 * E, lower, upper).objective == 0
 
 
+def test_equal_weights_may_be_perfect(rng):
+    E, lower, upper = problem(rng, d=1)
+    for noise in (0.0, 1e-15):
+        opposite = np.column_stack([E, -E * (1 + noise)])
+        result = simplex_pinball(opposite, lower, upper)
+        assert result.converged
+        assert_allclose(result.x, 0.5, atol=1e-6)
+        assert result.objective <= 1e-12 * loss(E, lower, upper, np.ones(1))
+
+
+@pytest.mark.parametrize("start", [[0], [3], [0, 1, 2, 3, 4, 5]])
+def test_column_generation_finds_a_perfect_column(rng, start):
+    E, lower, upper = problem(rng)
+    E[:, 3] = 0.0
+    result = simplex_pinball_columns(E, lower, upper, start=start)
+    assert result.converged
+    assert result.x[3] > 1 - 1e-6
+    assert simplex_pinball_columns(0 * E, lower, upper, start=start).converged
+
+
 def test_one_column_gets_weight_one(rng):
     E, lower, upper = problem(rng, d=1)
     assert_array_equal(simplex_pinball(E, lower, upper).x, [1.0])
