@@ -173,6 +173,7 @@ def main():
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--output", type=Path, default=HERE / "results" / "presto_tables.md")
     options = parser.parse_args()
+    options.output.parent.mkdir(exist_ok=True)
     lines = [HEAD.format(replications=options.replications, splits=options.splits)]
     lines += [f"## Simulations, {options.replications} replications each", ""]
     run = Parallel(n_jobs=options.jobs)
@@ -180,6 +181,7 @@ def main():
         start = time.perf_counter()
         found = run(delayed(replicate)(setting, r) for r in range(options.replications))
         lines += simulation_table(setting, found)
+        options.output.write_text("\n".join(lines) + "\n")
         print(f"{setting}: {time.perf_counter() - start:.0f} s", flush=True)
     start = time.perf_counter()
     X, y = soup()
@@ -200,7 +202,6 @@ def main():
         "|---|---|---|---|",
         *rows_of(frame, 1e2, 3, " brier"),
     ]
-    options.output.parent.mkdir(exist_ok=True)
     options.output.write_text("\n".join(lines) + "\n")
 
 
