@@ -21,7 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from reweight import ContrastiveFragmentSelector, ResponseErrorDetector, error_residual_ratio
 
 RESULTS = Path(__file__).parent / "results" / "contrastive_fragments.md"
-N = 2000
+N = 1000
 
 
 def ordered(rng):

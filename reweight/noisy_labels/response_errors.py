@@ -100,11 +100,10 @@ class ResponseErrorDetector(Weighter):
     fdr : float, default=0.2
         Share of flagged rows that may be correct. Only for "fdr".
     null : {"mixture", "normal", "laplace", "conformal"}, default="mixture"
-        Law of u-scaled residuals of correct rows. "mixture" is Student's with
-        tails that are estimated beside a component of errors; it takes strongly
-        skewed noise for errors. "normal" and "laplace" are scaled by quartiles.
-        "conformal" compares with rows known to be correct, passed to `fit` as
-        `is_clean`, and assumes nothing else.
+        Law of scaled residuals of correct rows. "mixture" is Student's law with
+        tails that are estimated beside a component of errors. "normal" and
+        "laplace" are scaled by quartiles. "conformal" compares with rows known
+        to be correct, passed to `fit` as `is_clean`, and assumes nothing else.
     refit : bool, default=True
         Whether to fit `estimator_` to the rows not flagged.
     random_state : int, RandomState instance or None, default=0
@@ -166,6 +165,11 @@ class ResponseErrorDetector(Weighter):
     -----
     The default costs 12 fits: two times five folds of `estimator`, and two
     forests; `refit` adds one. A `scale_estimator` costs two times five.
+
+    Where no row is wrong, the "mixture" flags hardly any row under normal,
+    Laplace's or Student's noise of three or more degrees of freedom. It is
+    misled by noise of other shapes: about 3 % of the rows are flagged if noise
+    is exponential, and 5 % if it has two widths that no feature tells apart.
 
     References
     ----------

@@ -49,6 +49,26 @@ def test_mixture_without_errors_is_the_law_itself(df, rng):
     assert discoveries(null.p_values(z), null.share, 0.2, np.ones(5000)).mean() < 0.005
 
 
+@pytest.mark.parametrize(
+    ("draw", "low", "high"),
+    [
+        (lambda rng: rng.laplace(size=2000), 0.0, 0.005),
+        (lambda rng: rng.standard_t(3, size=2000), 0.0, 0.005),
+        # Skewed noise, and noise of two widths, mislead it as far as its documentation says.
+        (lambda rng: rng.exponential(size=2000), 0.01, 0.05),
+        (lambda rng: rng.normal(size=2000) * rng.choice([1, 1, 3], size=2000), 0.005, 0.08),
+    ],
+    ids=["laplace", "student", "exponential", "two widths"],
+)
+def test_flags_without_errors_by_law_of_the_noise(draw, low, high, rng):
+    shares = []
+    for _ in range(4):
+        z = draw(rng)
+        null = mixture_null(z, np.ones(2000))
+        shares.append(discoveries(null.p_values(z), null.share, 0.2, np.ones(2000)).mean())
+    assert low <= np.mean(shares) <= high
+
+
 @pytest.mark.parametrize("tails", [np.inf, 3.0])
 def test_mixture_tells_errors_from_tails(tails, rng):
     noise = rng.normal(size=2000) if np.isinf(tails) else rng.standard_t(tails, size=2000)

@@ -141,6 +141,27 @@ def test_hardly_any_row_is_flagged_where_none_is_wrong(design):
     assert np.mean(shares) <= 0.02
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("design", "shift", "share", "low", "high"),
+    [
+        ("linear", 2.0, 0.1, 0.08, 0.13),
+        ("linear", 3.0, 0.1, 0.08, 0.13),
+        ("heteroscedastic", 3.0, 0.1, 0.08, 0.13),
+        ("linear", 3.0, 0.0, 0.0, 0.02),
+        ("heteroscedastic", 3.0, 0.0, 0.0, 0.02),
+    ],
+)
+def test_count_of_errors_over_fifty_tables(design, shift, share, low, high):
+    flagged = []
+    for seed in range(50):
+        data = make_response_errors(
+            400, design=design, shift=shift, error_share=share, random_state=300 + seed
+        )
+        flagged.append(detector(refit=False).fit(data.X, data.y).contamination_)
+    assert low <= np.mean(flagged) <= high
+
+
 def test_uneven_noise_is_followed_and_even_noise_is_not():
     even = make_response_errors(400, random_state=5)
     uneven = make_response_errors(400, design="heteroscedastic", shift=2.0, random_state=5)
