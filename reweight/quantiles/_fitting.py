@@ -70,6 +70,22 @@ class Fit:
     solver: str
 
 
+def crossing_margins(
+    Q: NDArray, y: NDArray, weights: NDArray, levels: NDArray, margin: float, rule: str
+) -> NDArray[np.float64]:
+    """Distance that each level is to keep from the next, in the units of y."""
+    if margin == 0:
+        return np.zeros(len(levels) - 1)
+    if rule == "single":
+        mean = np.average(y, weights=weights)
+        spread = np.sqrt(np.average((y - mean) ** 2, weights=weights))
+        return np.full(len(levels) - 1, margin * spread)
+    middle = int(np.argmin(np.abs(levels - 0.5)))
+    pilot = y - np.median(Q[:, :, middle], axis=1)
+    quantiles = np.quantile(pilot, levels, weights=weights, method="inverted_cdf")
+    return margin * np.diff(quantiles)
+
+
 def _flat(task: Task, levels: NDArray) -> tuple[NDArray, NDArray, NDArray, NDArray]:
     """Columns (p, n k), outcomes and slopes of the k levels given, stacked level by level."""
     n, p, _ = task.Q.shape

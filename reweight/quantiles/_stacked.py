@@ -144,4 +144,10 @@ def read_training_rows(
     rows = np.flatnonzero(~bad & (weights > 0))
     if rows.size == 0:
         raise ValueError(f"{name}: no row with finite values and positive weight is left to fit on")
+    if rows.size > 1 and np.ptp(y[rows]) == 0:
+        warn_user(
+            f"{name}: y has the same value, {y[rows[0]]:g}, in all {rows.size} rows, from which no "
+            "spread can be learned; check that y is the outcome",
+            UserWarning,
+        )
     return Q[rows], y[rows], weights[rows], rows

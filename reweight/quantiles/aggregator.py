@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import BaseCrossValidator, check_cv
+from sklearn.model_selection import check_cv
 from sklearn.utils import Tags
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from reweight.metrics._quantile_checks import check_quantiles
 from reweight.metrics.quantile import pinball_loss, weighted_interval_score
-from reweight.quantiles._fitting import Fit, Task, fit_fine, fit_groups
+from reweight.quantiles._fitting import Fit, Task, crossing_margins, fit_fine, fit_groups
 from reweight.quantiles._stacked import (
     nonfinite_message,
     nonfinite_rows,
@@ -180,12 +180,7 @@ class QuantileAggregator(BaseEstimator):
         "margin": [Interval(Real, 0, None, closed="left")],
         "margin_rule": [StrOptions({"single", "adapt"})],
         "postprocess": [StrOptions(set(ORDERS)), None],
-        "cv": [
-            Interval(Integral, 2, None, closed="left"),
-            HasMethods(["split", "get_n_splits"]),
-            "array-like",
-            BaseCrossValidator,
-        ],
+        "cv": ["cv_object"],
         "on_nonfinite": [StrOptions({"raise", "warn", "ignore"})],
         "tol": [Interval(Real, 0, None, closed="neither")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -263,6 +258,7 @@ class QuantileAggregator(BaseEstimator):
         levels = check_quantiles(self.quantiles, type(self).__name__)
         groups = self._groups(len(levels))
         Q = read_stacked(self, Q, len(levels), self.n_models, reset=True)
+        n_samples = len(Q)
         Q, y, weights, rows = read_training_rows(self, Q, y, sample_weight, self.on_nonfinite)
         self.quantiles_, self.n_models_ = levels, Q.shape[1]
         self.base_crossing_rate_ = float((np.diff(Q, axis=2) < 0).any(axis=2).mean())
@@ -270,7 +266,7 @@ class QuantileAggregator(BaseEstimator):
         self._warn_if_underdetermined(task)
         self.alpha_, self.alpha_losses_ = self.alpha, None
         if self.alpha == "cv":
-            self.alpha_, self.alpha_losses_ = self._choose_alpha(task, rows)
+            self.alpha_, self.alpha_losses_ = self._choose_alpha(task, rows, n_samples)
         fit = self._fit_task(replace(task, alpha=float(self.alpha_)))
         self._store(fit, task)
         return self
@@ -365,26 +361,13 @@ class QuantileAggregator(BaseEstimator):
             unit_sum=self.unit_sum,
             fit_intercept=self.fit_intercept,
             crossing_price=price,
-            margins=self._margins(Q, y, weights, levels),
+            margins=crossing_margins(Q, y, weights, levels, self.margin, self.margin_rule),
             solver=self.solver,
             tol=self.tol,
             max_iter=self.max_iter,
             n_jobs=self.n_jobs,
             verbose=self.verbose,
         )
-
-    def _margins(self, Q: NDArray, y: NDArray, weights: NDArray, levels: NDArray) -> NDArray:
-        """Distance that each level is to keep from the next, in the units of y."""
-        if self.margin == 0:
-            return np.zeros(len(levels) - 1)
-        if self.margin_rule == "single":
-            mean = np.average(y, weights=weights)
-            spread = np.sqrt(np.average((y - mean) ** 2, weights=weights))
-            return np.full(len(levels) - 1, self.margin * spread)
-        middle = int(np.argmin(np.abs(levels - 0.5)))
-        pilot = y - np.median(Q[:, :, middle], axis=1)
-        spread = np.quantile(pilot, levels, weights=weights, method="inverted_cdf")
-        return self.margin * np.diff(spread)
 
     def _warn_if_underdetermined(self, task: Task) -> None:
         n, p, m = task.Q.shape
@@ -397,13 +380,19 @@ class QuantileAggregator(BaseEstimator):
                 UserWarning,
             )
 
-    def _choose_alpha(self, task: Task, rows: NDArray) -> tuple[float, dict[float, float]]:
+    def _choose_alpha(
+        self, task: Task, rows: NDArray, n_samples: int
+    ) -> tuple[float, dict[float, float]]:
         """The ridge with the smallest held-out loss, and the loss of each."""
         equal = task.Q.mean(axis=1)
         unit = float(np.average(np.abs(task.y[:, None] - equal).mean(axis=1), weights=task.weights))
         grid = [float(alpha * unit) if alpha > 0 else 0.0 for alpha in ALPHA_GRID]
         losses, total = np.zeros(len(grid)), 0.0
-        for train, test in check_cv(self.cv).split(rows):
+        # Folds cut the rows as they were passed; some of those may have been left out.
+        place = np.full(n_samples, -1)
+        place[rows] = np.arange(len(rows))
+        for fold in check_cv(self.cv).split(place):
+            train, test = (part[part >= 0] for part in (place[indices] for indices in fold))
             part = replace(task, Q=task.Q[train], y=task.y[train], weights=task.weights[train])
             share = task.weights[test].sum()
             total += share

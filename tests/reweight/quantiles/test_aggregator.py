@@ -237,6 +237,19 @@ def test_ridge_is_chosen_on_folds(data):
     )
 
 
+def test_given_folds_name_rows_as_they_were_passed():
+    small = make_quantile_models(80, 3, n_quantiles=3, random_state=0)
+    dropped = np.arange(80) % 4 == 0
+    folds = list(KFold(4, shuffle=True, random_state=0).split(small.y))
+    aggregator = QuantileAggregator(small.quantiles, alpha="cv", cv=folds)
+    aggregator.fit(small.Q, small.y, sample_weight=1.0 - dropped)
+    place = np.cumsum(~dropped) - 1
+    kept = [tuple(place[part[~dropped[part]]] for part in fold) for fold in folds]
+    expected = clone(aggregator).set_params(cv=kept)
+    expected.fit(small.Q[~dropped], small.y[~dropped])
+    assert aggregator.alpha_losses_ == expected.alpha_losses_
+
+
 @pytest.mark.parametrize("granularity", ["coarse", "medium"])
 @pytest.mark.parametrize(
     "freedom",
@@ -447,7 +460,9 @@ def test_iterations_that_end_early_are_warned_about(data):
 
 
 def test_a_constant_outcome_is_allowed(data):
-    aggregator = QuantileAggregator(data.quantiles).fit(data.Q, np.zeros(600))
+    aggregator = QuantileAggregator(data.quantiles)
+    with pytest.warns(UserWarning, match="same value, 3, in all 600 rows"):
+        aggregator.fit(data.Q, np.full(600, 3.0))
     assert_allclose(aggregator.model_weights_.sum(axis=0), 1)
 
 
