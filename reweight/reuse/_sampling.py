@@ -353,14 +353,16 @@ def _sample_pymc(
                 return_inferencedata=False,
             )
     names = [variable.name for variable in graph.outputs if variable.name != "rising"]
-    draws = {name: np.stack(found.get_values(name, combine=False)) for name in names}
+    draws = {name: np.stack(found.get_values(name, combine=False, squeeze=False)) for name in names}
     renamed = {
         "energy": "energy",
         "diverging": "diverging",
         "max_treedepth": "reached_max_treedepth",
     }
     return draws, {
-        name: np.stack(found.get_sampler_stats(theirs, combine=False)).reshape(settings.chains, -1)
+        name: np.stack(found.get_sampler_stats(theirs, combine=False, squeeze=False)).reshape(
+            settings.chains, -1
+        )
         for name, theirs in renamed.items()
     }
 
@@ -414,12 +416,9 @@ def convergence_diagnostics(
         choose = max if key == "max_rhat" else min
         name = choose(table, key=table.get) if table else ""
         found |= {key: table.get(name, np.nan), f"{key}_of": name}
-    energy = stats["energy"]
-    spread = energy.var(axis=1)
-    steps = np.diff(energy, axis=1) ** 2
     found["n_divergent"] = int(stats["diverging"].sum())
     found["max_treedepth_hits"] = int(stats["max_treedepth"].sum())
-    found["bfmi"] = float((steps.mean(axis=1) / np.where(spread > 0, spread, np.inf)).min())
+    found["bfmi"] = float(np.min(az.bfmi(stats["energy"])))
     return found
 
 

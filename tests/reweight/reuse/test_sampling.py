@@ -1,0 +1,229 @@
+"""Two samplers of one posterior, of which one may be missing, and the policy on their draws."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import arviz as az
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from sklearn.base import clone
+
+from reweight import BayesianReuseClassifier
+from reweight.reuse import _sampling
+from reweight.reuse._convergence import check_convergence
+from reweight.reuse._log_density import log_density
+from reweight.reuse._model import GateData, GateModel, place_residuals
+from reweight.reuse._sampling import (
+    SamplerSettings,
+    convergence_diagnostics,
+    sample_posterior,
+)
+
+JOINT = {"joint": True, "cut_mean": (0.9, 0.75), "cut_sd": (0.03, 0.05)}
+MODELS = {
+    "joint": GateModel(2, 3, 2, "regularized", 0.3, **JOINT),
+    "plain": GateModel(2, 3, 0, "plain", 0.3, symmetric=True),
+    "shared": GateModel(2, 3, 2, "regularized", 0.3, shared_scales=True),
+    "normal": GateModel(2, 2, 0, None, 0.3, joint=True, cut_mean=(0.8,), cut_sd=(0.1,)),
+}
+
+
+def make_data(model, rng, n=60):
+    X = rng.normal(size=(n, 2))
+    eta = np.zeros((n, model.n_classes))
+    eta[:, 0] = 1.5 * X[:, 0]
+    y = (eta + rng.gumbel(size=eta.shape)).argmax(axis=1)
+    residual = 0.95 - 0.12 * y + rng.normal(0, 0.05, n)
+    places = ()
+    if model.joint:
+        y[20:] = -1
+        places = place_residuals(residual, None, np.ones(n))
+    codes = rng.integers(0, max(model.n_groups, 1), n)
+    return GateData(X, y, codes, np.ones(n), *places)
+
+
+def density_of_graph(graph, start):
+    """Log density by PyMC's graph at a start given in natural units."""
+    from pymc.blocking import DictToArrayBijection
+    from pymc.initial_point import make_initial_point_fn
+
+    point = make_initial_point_fn(model=graph.model, overrides=start, jitter_rvs=set())(0)
+    value, _ = graph.density([DictToArrayBijection.map(point).data], extra_vars={})
+    return float(value)
+
+
+@pytest.mark.parametrize(
+    "name", ["joint", *(pytest.param(m, marks=pytest.mark.slow) for m in list(MODELS)[1:])]
+)
+def test_the_graph_of_pymc_has_the_density_of_the_kernel(name, rng):
+    model = MODELS[name]
+    data = make_data(model, rng)
+    graph = _sampling._graph_of(model)
+    graph.set_data(model, data)
+    values = []
+    for seed in range(5):
+        start = _sampling._pymc_start(model, np.random.default_rng(seed))
+        theta = np.random.default_rng(seed).uniform(-1, 1, model.n_parameters)
+        ours = log_density(theta, *data.kernel_arguments(), *model.kernel_arguments())[0]
+        values.append(ours - density_of_graph(graph, start))
+    assert_allclose(values, values[0], atol=1e-8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["joint", "shared"])
+def test_samplers_agree(name, rng):
+    model = MODELS[name]
+    data = make_data(model, rng)
+    draws = {
+        sampler: sample_posterior(
+            model, data, SamplerSettings(sampler, draws=1500, tune=1000, chains=2, seed=1)
+        )[0]
+        for sampler in ("nutpie", "pymc")
+    }
+    names = ["alpha", "beta", "s"] + (["thresholds", "softness"] if model.joint else [])
+    for quantity in names:
+        ours, theirs = (az.from_dict(posterior={"q": d[quantity]}) for d in draws.values())
+        error = np.hypot(az.mcse(ours)["q"], az.mcse(theirs)["q"])
+        means = [d[quantity].mean(axis=(0, 1)) for d in draws.values()]
+        assert (np.abs(means[0] - means[1]) < 4 * error).all(), quantity
+        spreads = [d[quantity].std(axis=(0, 1)) for d in draws.values()]
+        assert_allclose(spreads[0], spreads[1], rtol=0.15, err_msg=quantity)
+
+
+@pytest.fixture
+def no_nutpie(monkeypatch):
+    real = _sampling.find_spec
+    monkeypatch.setattr(
+        _sampling, "find_spec", lambda name: None if name == "nutpie" else real(name)
+    )
+    monkeypatch.setitem(sys.modules, "nutpie", None)
+
+
+def test_without_nutpie_pymc_samples_and_its_graph_is_compiled_once(no_nutpie, rng):
+    X, residual = rng.normal(size=(60, 2)), rng.normal(0.84, 0.1, 60)
+    X[:, 0] += 10 * residual
+    model = BayesianReuseClassifier(
+        draws=30, tune=60, chains=1, cores=1, random_state=0, on_nonconvergence="ignore"
+    ).fit(X, residual=residual, groups=np.arange(60) % 2)
+    assert model.sampler_ == "pymc"
+    assert model.predict_proba(X).shape == (60, 3)
+    assert set(model.diagnostics_) >= {"max_rhat", "n_divergent", "bfmi"}
+    compiled = list(_sampling.GRAPHS.values())
+    # A fold has other rows, another prior scale and the same graph.
+    fold = clone(model).fit(X[:40], residual=residual[:40], groups=np.arange(40) % 2)
+    assert list(_sampling.GRAPHS.values()) == compiled
+    again = clone(model).fit(X[:40], residual=residual[:40], groups=np.arange(40) % 2)
+    assert_allclose(again.coef_draws_, fold.coef_draws_, rtol=0, atol=0)
+    with pytest.raises(ImportError, match="pip install"):
+        model.set_params(sampler="nutpie").fit(X, residual=residual)
+
+
+WITHOUT_COMPILER = """
+import numpy as np, pytensor
+assert pytensor.config.cxx == ""
+from reweight import HorseshoeMultinomialClassifier
+rng = np.random.default_rng(0)
+X = rng.normal(size=(50, 2))
+y = (X[:, 0] + rng.logistic(size=50) > 0).astype(int)
+model = HorseshoeMultinomialClassifier(
+    sampler="pymc", draws=50, tune=50, chains=1, on_nonconvergence="ignore", random_state=0
+)
+print(model.fit(X, y).score(X, y))
+"""
+
+
+@pytest.mark.slow
+def test_pymc_samples_without_a_compiler():
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", WITHOUT_COMPILER],
+        cwd=Path(__file__).parents[3],
+        env={**os.environ, "PYTENSOR_FLAGS": "cxx="},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.split()[-1]) > 0.5
+
+
+WITH_PROGRESS = """
+import sys, numpy as np
+from reweight import HorseshoeMultinomialClassifier
+X, y = np.random.default_rng(0).normal(size=(30, 2)), np.arange(30) % 2
+HorseshoeMultinomialClassifier(
+    draws=50, tune=50, chains=1, on_nonconvergence="ignore", verbose=int(sys.argv[1])
+).fit(X, y)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a terminal is imitated by pty")
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_a_terminal_shows_progress_to_those_who_ask(verbose):
+    import pty
+
+    terminal, end = pty.openpty()
+    code = [sys.executable, "-W", "ignore", "-c", WITH_PROGRESS, str(verbose)]
+    subprocess.run(code, cwd=Path(__file__).parents[3], stdout=end, stderr=end, check=True)
+    os.write(end, b"done")  # so that there is something to read
+    shown = os.read(terminal, 1 << 16).decode()
+    os.close(end)
+    os.close(terminal)
+    assert ("100" in shown) == bool(verbose)
+
+
+def make_stats(n_chains, n_draws, rng):
+    return {
+        "energy": rng.normal(size=(n_chains, n_draws)),
+        "diverging": np.zeros((n_chains, n_draws), bool),
+        "max_treedepth": np.zeros((n_chains, n_draws), bool),
+    }
+
+
+def test_diagnostics_are_those_of_arviz_and_name_the_worst(rng):
+    draws = {"good": rng.normal(size=(4, 200, 3)), "bad": rng.normal(size=(4, 200))}
+    draws["bad"][0] += 1.0
+    stats = make_stats(4, 200, rng)
+    stats["diverging"][1, :3] = True
+    found = convergence_diagnostics(draws, stats)
+    assert found["max_rhat_of"] == found["min_ess_bulk_of"] == "bad"
+    assert_allclose(found["max_rhat"], az.rhat(draws["bad"]))
+    assert_allclose(found["min_ess_bulk"], az.ess(draws["bad"]))
+    assert_allclose(found["bfmi"], az.bfmi(stats["energy"]).min())
+    assert found["n_divergent"] == 3
+
+
+def test_one_chain_is_judged_by_its_halves(rng):
+    drift = np.linspace(0, 5, 200)[None] + rng.normal(size=(1, 200))
+    assert convergence_diagnostics({"x": drift}, make_stats(1, 200, rng))["max_rhat"] > 1.5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"max_rhat": 1.02, "max_rhat_of": "tau"}, "R-hat of tau is 1.020"),
+        ({"max_rhat": np.nan, "max_rhat_of": ""}, "R-hat of  is nan"),
+        ({"min_ess_bulk": 300.0}, "bulk sample size of x is 300 .at least 400"),
+        ({"min_ess_tail": 399.0}, "tail sample size of x is 399"),
+        ({"n_divergent": 5}, "5 of 4000 draws diverged"),
+        ({"bfmi": 0.2}, "E-BFMI is 0.20"),
+        ({"max_treedepth_hits": 41}, "41 of 4000 draws hit"),
+    ],
+)
+def test_policy_names_what_failed(change, message):
+    good = {
+        "max_rhat": 1.005,
+        "max_rhat_of": "x",
+        "min_ess_bulk": 500.0,
+        "min_ess_bulk_of": "x",
+        "min_ess_tail": 500.0,
+        "min_ess_tail_of": "x",
+        "n_divergent": 4,
+        "max_treedepth_hits": 40,
+        "bfmi": 0.5,
+    }
+    check_convergence(good, SamplerSettings(), "raise", "Model")
+    with pytest.raises(RuntimeError, match=message):
+        check_convergence({**good, **change}, SamplerSettings(), "raise", "Model")
