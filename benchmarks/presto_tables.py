@@ -163,6 +163,14 @@ hundredth, five folds that keep the shares of the levels (the authors' folds do 
 the last level, over the training rows, as in the source, whose tables are pictures and could not
 be compared with digit by digit; what it claims is that PRESTO beats both, and logistic regression
 by more the rarer the level.
+
+How to read it (the run of 60 replications): PRESTO has less error than logistic regression in all
+ten designs, p < 0.001, by a factor that grows from 1.5 to 4 as the level becomes rarer. It has less
+than proportional odds in all ten, p < 0.01 in six; the rarest designs leave the two alike, within
+noise, since there is too little to learn about the last boundary. A ridge on the differences does
+as well as PRESTO where they are dense and the level is rare, and worse where they are sparse. On
+soup, with 228 rows in the last level and 24 dummies, no method stands out: separate boundaries cost
+little there, and differences are within the noise of twenty splits; the source has 350.
 """
 
 
