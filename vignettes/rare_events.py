@@ -140,10 +140,11 @@ table = pd.DataFrame(errors)
 pd.DataFrame({"squared error, 1e-5": table.mean(), "s.e.": table.sem()}).round(2)
 
 # %% [markdown]
-# Both neighbours lose: logistic regression for want of events, proportional odds for its bias. How
-# much depends on the truth. Where proportional odds holds nothing beats it; where slopes change at
-# every step and events are not that rare, separate models come near. Tables over designs are in
-# `benchmarks/results/presto_tables.md`.
+# With the strength chosen by log loss both neighbours lose: logistic regression for want of events,
+# proportional odds for its bias. Brier's score chose too strong a penalty in some samples, and is
+# then no better than logistic regression here. How much is gained depends on the truth: where
+# proportional odds holds nothing beats it, and where events are not that rare separate models come
+# near. Tables over designs, with Brier's score, are in `benchmarks/results/presto_tables.md`.
 #
 # Whole forecasts are judged by the ranked probability score, which charges less for a near miss:
 
