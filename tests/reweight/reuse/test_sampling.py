@@ -8,10 +8,10 @@ from pathlib import Path
 import arviz as az
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 
-from reweight import BayesianReuseClassifier
+from reweight import BayesianReuseClassifier, HorseshoeMultinomialClassifier
 from reweight.reuse import _sampling
 from reweight.reuse._convergence import check_convergence
 from reweight.reuse._log_density import log_density
@@ -56,7 +56,8 @@ def density_of_graph(graph, start):
 
 
 @pytest.mark.parametrize(
-    "name", ["joint", *(pytest.param(m, marks=pytest.mark.slow) for m in list(MODELS)[1:])]
+    "name",
+    ["shared", *(pytest.param(m, marks=pytest.mark.slow) for m in ("joint", "plain", "normal"))],
 )
 def test_the_graph_of_pymc_has_the_density_of_the_kernel(name, rng):
     model = MODELS[name]
@@ -103,22 +104,39 @@ def no_nutpie(monkeypatch):
 
 
 def test_without_nutpie_pymc_samples_and_its_graph_is_compiled_once(no_nutpie, rng):
-    X, residual = rng.normal(size=(60, 2)), rng.normal(0.84, 0.1, 60)
-    X[:, 0] += 10 * residual
-    model = BayesianReuseClassifier(
-        draws=30, tune=60, chains=1, cores=1, random_state=0, on_nonconvergence="ignore"
-    ).fit(X, residual=residual, groups=np.arange(60) % 2)
+    X, y, groups = rng.normal(size=(60, 2)), np.arange(60) % 3, np.arange(60) // 3 % 2
+    model = HorseshoeMultinomialClassifier(
+        local_scales="feature",
+        draws=30,
+        tune=60,
+        chains=1,
+        cores=1,
+        random_state=0,
+        on_nonconvergence="ignore",
+    ).fit(X, y, groups=groups)
     assert model.sampler_ == "pymc"
     assert model.predict_proba(X).shape == (60, 3)
     assert set(model.diagnostics_) >= {"max_rhat", "n_divergent", "bfmi"}
     compiled = list(_sampling.GRAPHS.values())
     # A fold has other rows, another prior scale and the same graph.
-    fold = clone(model).fit(X[:40], residual=residual[:40], groups=np.arange(40) % 2)
+    fold = clone(model).fit(X[:40], y[:40], groups=groups[:40])
     assert list(_sampling.GRAPHS.values()) == compiled
-    again = clone(model).fit(X[:40], residual=residual[:40], groups=np.arange(40) % 2)
-    assert_allclose(again.coef_draws_, fold.coef_draws_, rtol=0, atol=0)
+    again = clone(model).fit(X[:40], y[:40], groups=groups[:40])
+    assert_array_equal(again.coef_draws_, fold.coef_draws_)
     with pytest.raises(ImportError, match="pip install"):
-        model.set_params(sampler="nutpie").fit(X, residual=residual)
+        model.set_params(sampler="nutpie").fit(X, y)
+
+
+@pytest.mark.slow
+def test_without_nutpie_thresholds_are_sampled_too(no_nutpie, rng):
+    X, residual = rng.normal(size=(60, 2)), rng.normal(0.84, 0.1, 60)
+    X[:, 0] += 10 * residual
+    model = BayesianReuseClassifier(
+        draws=100, tune=200, chains=2, cores=2, random_state=0, on_nonconvergence="ignore"
+    ).fit(X, residual=residual, groups=np.arange(60) % 2)
+    assert model.sampler_ == "pymc"
+    assert (model.threshold_draws_[:, 0] > model.threshold_draws_[:, 1]).all()
+    assert model.threshold_draws_[:, 0].std() > 0
 
 
 WITHOUT_COMPILER = """
@@ -168,7 +186,7 @@ def test_a_terminal_shows_progress_to_those_who_ask(verbose):
     code = [sys.executable, "-W", "ignore", "-c", WITH_PROGRESS, str(verbose)]
     subprocess.run(code, cwd=Path(__file__).parents[3], stdout=end, stderr=end, check=True)
     os.write(end, b"done")  # so that there is something to read
-    shown = os.read(terminal, 1 << 16).decode()
+    shown = os.read(terminal, 1 << 16).decode(errors="replace")
     os.close(end)
     os.close(terminal)
     assert ("100" in shown) == bool(verbose)
