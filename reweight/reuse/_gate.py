@@ -347,7 +347,7 @@ class GateClassifier(ClassifierMixin, BaseEstimator):
             If the log likelihood was not kept.
         """
         check_is_fitted(self, "idata_")
-        if not self.keep_log_likelihood:
+        if not hasattr(self.idata_, "log_likelihood"):
             raise ValueError(
                 f"{type(self).__name__}: loo needs the log likelihood of each row; fit with "
                 "keep_log_likelihood=True"

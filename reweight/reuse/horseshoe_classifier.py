@@ -82,7 +82,7 @@ class HorseshoeMultinomialClassifier(GateClassifier):
         Number of chains.
     cores : int, default=None
         Chains sampled at a time; None is as many as there are processors. It
-        does not change the result.
+        does not change the result. Pass 1 in searches that run in parallel.
     target_accept : float, default=0.95
         Acceptance rate that tuning aims at; larger takes smaller steps.
     on_nonconvergence : {"warn", "raise", "ignore"}, default="warn"
@@ -177,7 +177,6 @@ class HorseshoeMultinomialClassifier(GateClassifier):
     ...     tune=200,
     ...     chains=2,
     ...     random_state=0,
-    ...     sampler="nutpie",
     ...     on_nonconvergence="ignore",
     ... ).fit(X, y)
     >>> int(np.abs(model.coef_[0]).argmax())

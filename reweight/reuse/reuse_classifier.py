@@ -112,7 +112,7 @@ class BayesianReuseClassifier(ResidualAnswers, HorseshoeMultinomialClassifier):
         Number of chains.
     cores : int, default=None
         Chains sampled at a time; None is as many as there are processors. It
-        does not change the result.
+        does not change the result. Pass 1 in searches that run in parallel.
     target_accept : float, default=0.95
         Acceptance rate that tuning aims at; larger takes smaller steps.
     on_nonconvergence : {"warn", "raise", "ignore"}, default="warn"
@@ -216,7 +216,6 @@ class BayesianReuseClassifier(ResidualAnswers, HorseshoeMultinomialClassifier):
     ...     draws=100,
     ...     tune=200,
     ...     chains=2,
-    ...     sampler="nutpie",
     ...     random_state=0,
     ...     on_nonconvergence="ignore",
     ... )
