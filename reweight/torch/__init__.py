@@ -11,11 +11,17 @@ except ImportError as error:
 if TYPE_CHECKING:
     from reweight.torch.adapters import WeightedNetMixin, trainer_compute_loss
     from reweight.torch.base import LossWeighter
+    from reweight.torch.bilevel import BilevelWeighter
     from reweight.torch.criterion import WeightedCriterion
     from reweight.torch.fisher import fisher_information
+    from reweight.torch.gradient_alignment import alignment
     from reweight.torch.index import IndexWeighter, WithIndex
+    from reweight.torch.influence import SelfInfluenceWeighter, self_influence
     from reweight.torch.initialization import TargetVarianceRescaling, layer_index_init_, lsuv_
+    from reweight.torch.label_correction import BackwardCorrectionLoss, ForwardCorrectionLoss
+    from reweight.torch.learn_to_reweight import LearnToReweight
     from reweight.torch.loss_based import LossBasedWeighter
+    from reweight.torch.meta_weight_net import MetaWeightNet
     from reweight.torch.product import ProductWeighter
     from reweight.torch.regularization import (
         CautiousWeightDecay,
@@ -26,27 +32,39 @@ if TYPE_CHECKING:
     )
     from reweight.torch.sampler import ImportanceSampler
     from reweight.torch.schedule import Anneal
+    from reweight.torch.transition import TransitionWeighter
+    from reweight.torch.volume_minimization import volmin_transition
 
 _PUBLIC = {
     "Anneal": "reweight.torch.schedule",
+    "BackwardCorrectionLoss": "reweight.torch.label_correction",
+    "BilevelWeighter": "reweight.torch.bilevel",
     "CautiousWeightDecay": "reweight.torch.regularization",
+    "ForwardCorrectionLoss": "reweight.torch.label_correction",
     "ImportanceSampler": "reweight.torch.sampler",
     "IndexWeighter": "reweight.torch.index",
+    "LearnToReweight": "reweight.torch.learn_to_reweight",
     "LossBasedWeighter": "reweight.torch.loss_based",
     "LossWeighter": "reweight.torch.base",
     "MaxNormConstraint": "reweight.torch.regularization",
+    "MetaWeightNet": "reweight.torch.meta_weight_net",
     "ProductWeighter": "reweight.torch.product",
     "RowEquilibration": "reweight.torch.regularization",
+    "SelfInfluenceWeighter": "reweight.torch.influence",
     "TargetVarianceRescaling": "reweight.torch.initialization",
+    "TransitionWeighter": "reweight.torch.transition",
     "WeightCompander": "reweight.torch.regularization",
     "WeightedCriterion": "reweight.torch.criterion",
     "WeightedNetMixin": "reweight.torch.adapters",
     "WithIndex": "reweight.torch.index",
+    "alignment": "reweight.torch.gradient_alignment",
     "fisher_information": "reweight.torch.fisher",
     "layer_index_init_": "reweight.torch.initialization",
     "lsuv_": "reweight.torch.initialization",
     "norm_loss": "reweight.torch.regularization",
+    "self_influence": "reweight.torch.influence",
     "trainer_compute_loss": "reweight.torch.adapters",
+    "volmin_transition": "reweight.torch.volume_minimization",
 }
 
 __all__ = sorted(_PUBLIC)
