@@ -1,6 +1,6 @@
 """The error detector beside residuals, the scores of its source paper, and cleanlab.
 
-    python benchmarks/response_errors.py [--runs 20] [--forest-runs 8]
+    python benchmarks/response_errors.py [--runs 20] [--forest-runs 8] [--jobs 2]
 
 Writes benchmarks/results/response_errors.md. All methods see the same tables, learner and kind of
 folds. The paper's scores are computed here as its authors' code does: the second regressor learns
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from joblib import Parallel, delayed
 from sklearn.base import clone
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import LinearRegression
@@ -145,6 +146,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--forest-runs", type=int, default=8)
+    parser.add_argument("--jobs", type=int, default=1)
     options = parser.parse_args()
     linear, forest = options.runs, options.forest_runs
     rows = [("linear", "linear", 200, shift, linear) for shift in (-3, -2, -1, 1, 2, 3)]
@@ -152,7 +154,8 @@ def main():
     rows += [("heteroscedastic", "linear", 400, shift, linear) for shift in (0, 1, 2, 3)]
     rows += [("bimodal", "forest", 200, shift, forest) for shift in (-3, -2, -1, 0, 1, 2, 3)]
     rows += [("bimodal", "forest", 400, 1, forest)]
-    areas, counts = study(rows)
+    parts = Parallel(n_jobs=options.jobs)(delayed(study)([row]) for row in rows)
+    areas, counts = (pd.concat(tables).fillna("") for tables in zip(*parts, strict=True))
     RESULTS.write_text(
         "# Wrong numbers in a column\n\n"
         "Written by `benchmarks/response_errors.py`. One row in ten has `shift` added to its "

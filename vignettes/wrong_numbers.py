@@ -164,8 +164,8 @@ pd.DataFrame(rows).groupby("rule", sort=False).mean().round(2)
 # ## Uneven noise
 #
 # Where residuals are large in one corner of the table anyway, plain residuals list that corner. The
-# detector learns how large they are as a function of the features, and follows it as far as the data
-# ask for (`shrinkage_`, from 0 to 1).
+# detector learns how large they are as a function of the features, and follows it unless the data
+# speak for even noise (`shrinkage_`, from 0 to 1).
 
 # %%
 lines = {}

@@ -25,9 +25,9 @@ N_BINS = 120
 NEAREST_ERRORS = 3.0
 NARROWEST_ERRORS = 0.5
 LARGEST_ERROR_SHARE = 0.45
-# Log likelihood that a second component must gain to be believed: 2 x 4.5 is the 97 % point of
+# Log likelihood that a second component must gain to be believed: 2 x 4 is the 95 % point of
 # chi-squared for its three parameters.
-NEEDED_GAIN = 4.5
+NEEDED_GAIN = 4.0
 SMALLEST_P = 1e-300
 LOG_SCALE_BOUNDS = (-1.6, 1.0)
 
@@ -65,7 +65,10 @@ def _two_tails(size: Array, df: float) -> Array:
 
 
 def _quantile(values: Array, level: float, weights: Array) -> float:
-    return float(np.quantile(values, level, weights=weights, method="inverted_cdf"))
+    """Quantile that changes its sign with the values, as steps of the distribution are halved."""
+    lower = np.quantile(values, level, weights=weights, method="inverted_cdf")
+    upper = -np.quantile(-values, 1 - level, weights=weights, method="inverted_cdf")
+    return float(0.5 * (lower + upper))
 
 
 def _robust_scale(size: Array, weights: Array) -> float:
@@ -113,7 +116,7 @@ def mixture_null(z: Array, weights: Array) -> Null:
     residuals compete by likelihood, Student's law alone and Student's law
     mixed with a folded normal around a place at least three robust standard
     deviations out. The second must gain what three more parameters gain by
-    chance in 3 % of cases.
+    chance in 5 % of cases.
     """
     center = _quantile(z, 0.5, weights)
     size = np.abs(z - center)

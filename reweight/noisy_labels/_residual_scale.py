@@ -17,8 +17,10 @@ from reweight.weighted_fit import weighted_fit
 Array = NDArray[np.float64]
 
 SHRINKAGES = (0.0, 0.25, 0.5, 0.75, 1.0)
-# Deviances that differ by less are taken as equal, and the simplest of them wins.
-DEVIANCE_SLACK = 1e-3
+# Shrinkages whose log likelihood is within this of the best are taken as equal, and the one that
+# follows the model most wins: to miss uneven noise costs more than to divide even noise by a rough
+# constant.
+LIKELIHOOD_SLACK = 1.0
 WORST_SHARE = 0.1
 WINSORISED_AT = 0.95
 FLOOR = 1e-3
@@ -61,7 +63,7 @@ def shrink(scale: Array, mean: float, shrinkage: float) -> Array:
 
 
 def choose_shrinkage(scale: Array, mean: float, size: Array, weights: Array) -> float:
-    """Smallest shrinkage whose trimmed Laplace deviance is that of the best."""
+    """Largest shrinkage whose trimmed Laplace likelihood is about that of the best."""
     deviances = []
     for shrinkage in SHRINKAGES:
         sigma = shrink(scale, mean, shrinkage)
@@ -72,7 +74,8 @@ def choose_shrinkage(scale: Array, mean: float, size: Array, weights: Array) -> 
         if typical <= 0:
             return 0.0
         deviances.append(np.average(np.log(sigma[kept]), weights=weights[kept]) + np.log(typical))
-    return SHRINKAGES[int(np.argmax(np.array(deviances) <= min(deviances) + DEVIANCE_SLACK))]
+    close = np.array(deviances) <= min(deviances) + LIKELIHOOD_SLACK / len(size)
+    return SHRINKAGES[int(np.flatnonzero(close)[-1])]
 
 
 def fit_scale(
