@@ -9,7 +9,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import ndtr
 from sklearn import config_context
 from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from reweight import BayesianReuseClassifier, HorseshoeMultinomialClassifier, make_timber_reuse
 
@@ -291,12 +294,15 @@ def test_residuals_on_one_side_of_every_cut_are_warned_of(timber):
 
 
 @pytest.mark.slow
-def test_the_gate_approaches_the_true_probabilities():
+def test_the_gate_is_as_near_the_true_probabilities_as_logistic_regression():
     data = make_timber_reuse((150, 150, 150), random_state=1)
     rows = ~data.is_control
-    X, cycles = data.X[rows], data.cycles[rows]
-    settings = {**SMALL, "draws": 300, "tune": 300}
-    model = BayesianReuseClassifier(thresholds="fixed", **settings)
+    X, cycles, truth = data.X[rows], data.cycles[rows], data.level_probability[rows]
+    model = BayesianReuseClassifier(thresholds="fixed", **SMALL)
     model.fit(X, residual=data.residual[rows], groups=cycles)
-    error = model.predict_proba(X, groups=cycles) - data.level_probability[rows]
-    assert np.sqrt((error**2).mean()) < 0.06
+    # The truth is no logit, and few rows leave errors of estimation: a peer says how large.
+    dummies = np.c_[X, cycles == 2, cycles == 3]
+    peer = make_pipeline(StandardScaler(), LogisticRegression()).fit(dummies, data.level[rows])
+    errors = [model.predict_proba(X, groups=cycles) - truth, peer.predict_proba(dummies) - truth]
+    ours, theirs = (np.sqrt((error**2).mean()) for error in errors)
+    assert ours < 1.25 * theirs
