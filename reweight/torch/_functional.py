@@ -223,6 +223,32 @@ def loss_gradient(
     return dict(zip(leaves, filled, strict=True)), losses.detach()
 
 
+def losses_at(
+    model: nn.Module, per_item_loss: Callable, batch: Any
+) -> Callable[[dict[str, Tensor]], Tensor]:
+    """The losses of a batch as a function of parameters, each time with the same dropout masks.
+
+    Parameters
+    ----------
+    model : Module
+        The model.
+    per_item_loss : callable
+        ``per_item_loss(call, batch)`` returns losses.
+    batch : object
+        Batch.
+
+    Returns
+    -------
+    callable
+    """
+
+    def losses(params: dict[str, Tensor]) -> Tensor:
+        with same_randomness(model):
+            return per_item_loss(FunctionalCopy(model, params), batch)
+
+    return losses
+
+
 def sum_over_processes(tensors: Mapping[str, Tensor], group: Any) -> dict[str, Tensor]:
     """Elementwise sums over all processes.
 

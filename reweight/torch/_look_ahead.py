@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from reweight.torch._functional import (
-    FunctionalCopy,
     bare,
     loss_gradient,
-    same_randomness,
+    losses_at,
     sum_over_processes,
 )
 from reweight.torch._reduction import global_totals, n_processes
@@ -91,13 +90,7 @@ def validation_slopes(
     v = sum_over_processes(v, group)
     _, n_val = global_totals(val_losses.sum(), val_losses.numel(), group)
     direction = {name: rates[name] * g / n_val for name, g in v.items()}
-    with same_randomness(model):
-        inner = alignment(
-            lambda p: per_item_loss(FunctionalCopy(model, p), batch),
-            params,
-            direction,
-            method=method,
-        )
+    inner = alignment(losses_at(model, per_item_loss, batch), params, direction, method=method)
     return Slopes(-inner / n_rows, losses, n_rows)
 
 

@@ -7,11 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from reweight.torch._functional import (
-    FunctionalCopy,
     check_params,
     chosen_params,
     loss_gradient,
-    same_randomness,
+    losses_at,
     sum_over_processes,
 )
 from reweight.torch._observing import MetaWeighter
@@ -195,11 +194,5 @@ class LearnToReweight(MetaWeighter):
         clean = self._batches.draw()
         v, _ = loss_gradient(self._name(), model, per_item_loss, clean, params)
         v = sum_over_processes(v, self.process_group)
-        with same_randomness(model):
-            agreement = alignment(
-                lambda p: per_item_loss(FunctionalCopy(model, p), batch),
-                params,
-                v,
-                method=self.method,
-            )
-        return agreement.clamp_min(0.0)
+        losses = losses_at(model, per_item_loss, batch)
+        return alignment(losses, params, v, method=self.method).clamp_min(0.0)

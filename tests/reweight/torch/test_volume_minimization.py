@@ -54,7 +54,7 @@ def test_bad_input_and_too_few_steps():
         volmin_transition(logits[0], noisy)
     with pytest.raises(ValueError, match="target holds 3"):
         volmin_transition(logits, noisy + 1)
-    with pytest.raises(ValueError, match="with alpha=0.5 the volume of the matrix vanishes"):
+    with pytest.raises(ValueError, match=r"with alpha=0\.5 the volume of the matrix vanishes"):
         volmin_transition(logits, noisy, alpha=0.5)
     with pytest.warns(ConvergenceWarning, match="raise max_iter"):
         volmin_transition(logits, noisy, max_iter=1)
