@@ -19,6 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
+import report
 from case import Case
 from threadpoolctl import threadpool_limits
 
@@ -104,6 +105,7 @@ def main() -> None:
         record = {"environment": environment(), "problems": {**kept, **results}}
         path.write_text(json.dumps(record, indent=1) + "\n")
         print(f"\nwritten to {path}", file=sys.stderr)
+        report.main()
 
 
 if __name__ == "__main__":
