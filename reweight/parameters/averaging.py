@@ -7,27 +7,26 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import LogisticRegression
 
-from reweight.parameters._class_rows import (
-    align_classes,
-    centered_rows,
-    classes_differ,
-    is_softmax,
-)
 from reweight.parameters._tensors import (
     Parameters,
-    broadcast_weight,
-    check_names,
-    empty_like,
-    flat_or_same,
+    empty,
     is_floating,
-    plain,
     row_blocks,
-    same_shape,
-    tied_names,
+    shared_tensors,
     widened,
 )
-from reweight.parameters.views import check_same_inputs, get_parameters, set_parameters
+from reweight.parameters.views import (
+    check_models,
+    final_estimator,
+    get_parameters,
+    set_parameters,
+)
+
+# Classifiers whose probabilities are the softmax of their decision values.
+SOFTMAX = (LogisticRegression, LinearDiscriminantAnalysis)
 
 
 def average_parameters(
@@ -42,10 +41,9 @@ def average_parameters(
     Parameters
     ----------
     models : sequence of models
-        What `get_parameters` accepts: mappings, torch modules, estimators or
-        pipelines, with the same names and shapes. Linear classifiers may know
-        more classes than the first: rows of classes that the first does not
-        know are those of the average of the others.
+        What `get_parameters` accepts, with the same names and shapes. Linear
+        classifiers may know more classes than the first: rows of classes that
+        it does not know are those of the average of the others.
     weights : array-like of shape (n_models,) or sequence of mappings, default=None
         One number a model, on any scale, such as numbers of rows; or for each
         model a mapping from every name to a number or an array that broadcasts
@@ -73,13 +71,11 @@ def average_parameters(
     Notes
     -----
     Tensors are read one at a time and in blocks, so that the memory needed
-    beyond the models is that of the result, and mappings may load lazily.
-    Half precision is accumulated in single. Rows of softmax classifiers are
-    centred first where that matters (weights by entry), which leaves their
-    predictions as they are. Averages of running statistics of batch
-    normalisation are crude: estimate them anew.
-
-    Two networks trained from different starts must not be averaged.
+    beyond the models is that of the result. Half precision is accumulated in
+    single. Rows of softmax classifiers are centred where that matters (weights
+    by entry), which leaves their predictions as they are. Statistics of batch
+    normalisation should be estimated anew, and networks trained from different
+    starts must not be averaged.
 
     References
     ----------
@@ -102,69 +98,41 @@ def average_parameters(
     array([2., 6.])
     """
     models = list(models)
-    if not models:
-        raise ValueError("average_parameters: pass at least one model")
-    check_same_inputs(models, "average_parameters")
+    check_models(models, "average_parameters")
     weights = _check_weights(weights, len(models))
-    template = models[0]
-    if classes_differ(models):
+    parameters, template = [get_parameters(model) for model in models], models[0]
+    if not same_classes(models):
         template = models[-1]
-        parameters, weights = align_classes(models, weights)
-    else:
-        parameters = [get_parameters(model) for model in models]
-        if isinstance(weights[0], Mapping):
-            parameters = [
-                centered_rows(p) if is_softmax(m) else p
-                for p, m in zip(parameters, models, strict=True)
-            ]
-    return set_parameters(template, average_mappings(parameters, weights))
-
-
-def average_mappings(parameters: Sequence[Parameters], weights: Sequence[Any]) -> dict[str, Any]:
-    """`average_parameters` of mappings, with checked weights.
-
-    Parameters
-    ----------
-    parameters : sequence of mappings
-        Arrays by name.
-    weights : sequence of float or sequence of mappings
-        Weight of each.
-
-    Returns
-    -------
-    dict of str to array
-    """
-    check_names(parameters, "average_parameters")
-    first_of = tied_names(parameters)
+        parameters, weights = _align_classes([final_estimator(m) for m in models], weights)
+    elif isinstance(weights[0], Mapping) and _is_softmax(models[0]):
+        parameters = [_centered(p) for p in parameters]
     result: dict[str, Any] = {}
-    for name in parameters[0]:
-        if first_of.get(name, name) in result:
-            result[name] = result[first_of[name]]
-            continue
-        tensors = [plain(p[name]) for p in parameters]
-        same_shape(name, tensors, "average_parameters")
-        if is_floating(tensors[0]):
-            result[name] = _combine(name, tensors, [_weight_of(w, name) for w in weights])
+    tied_to = _tied_names(parameters)
+    for name, tensors in shared_tensors(parameters, "average_parameters"):
+        if tied_to[name] in result:
+            result[name] = result[tied_to[name]]
+        elif is_floating(tensors[0]):
+            result[name] = _combine(name, tensors, _weights_of(name, weights))
         else:
             result[name] = deepcopy(tensors[-1])
-    return result
+    return set_parameters(template, result)
+
+
+def same_classes(models: Sequence[Any]) -> bool:
+    """Whether models are not classifiers of unlike classes."""
+    classes = [getattr(final_estimator(model), "classes_", None) for model in models]
+    return any(c is None for c in classes) or all(np.array_equal(c, classes[0]) for c in classes)
 
 
 def _check_weights(weights: Any, n_models: int) -> list[Any]:
     """One number or mapping a model."""
-    if weights is None:
-        return [1.0] * n_models
-    weights = weights.tolist() if hasattr(weights, "tolist") else list(weights)
+    weights = [1.0] * n_models if weights is None else list(weights)
     if len(weights) != n_models:
         raise ValueError(
             f"average_parameters: got {len(weights)} weights for {n_models} models; pass one a "
             "model"
         )
-    if any(isinstance(w, Mapping) for w in weights):
-        if not all(isinstance(w, Mapping) for w in weights):
-            raise TypeError(
-                "average_parameters: weights mix numbers and mappings; pass one kind for all models"
-            )
+    if all(isinstance(w, Mapping) for w in weights):
         return weights
     numbers = np.asarray(weights, dtype=np.float64)
     if numbers.ndim != 1 or not np.isfinite(numbers).all() or not math.fsum(numbers) > 0:
@@ -175,74 +143,126 @@ def _check_weights(weights: Any, n_models: int) -> list[Any]:
     return numbers.tolist()
 
 
-def _weight_of(weight: Any, name: str) -> Any:
-    if not isinstance(weight, Mapping):
-        return weight
-    if name not in weight:
+def _weights_of(name: str, weights: Sequence[Any]) -> list[Any]:
+    if any(isinstance(w, Mapping) and name not in w for w in weights):
         raise KeyError(
             f"average_parameters: a mapping of weights lacks {name!r}; give every parameter an "
             "entry, such as 1.0"
         )
-    return weight[name]
+    return [w[name] if isinstance(w, Mapping) else w for w in weights]
+
+
+def _tied_names(parameters: Sequence[Parameters]) -> dict[str, str]:
+    """For each name, the first one that shares its storage in every model."""
+    if not all(isinstance(p, dict) for p in parameters):
+        return {name: name for name in parameters[0]}  # a mapping may load entries when asked
+    first: dict[tuple, str] = {}
+    return {
+        name: first.setdefault(tuple(_storage(p.get(name)) for p in parameters), name)
+        for name in parameters[0]
+    }
+
+
+def _storage(array: Any) -> tuple:
+    if hasattr(array, "data_ptr"):
+        return array.data_ptr(), tuple(array.shape), array.stride()
+    return (id(array),)
 
 
 def _combine(name: str, tensors: list[Any], weights: list[Any]) -> Any:
     """The equation for one tensor."""
     by_entry = any(np.ndim(w) for w in weights)
     if by_entry:
-        weights = [broadcast_weight(name, w, tensors[0]) for w in weights]
-        result = target = empty_like(tensors[0])
+        weights = [_like(tensors[0], name, w) for w in weights]
     else:
-        weights = [float(w) for w in weights]
-        total = math.fsum(weights)
-        _check_total(name, total >= 0, total < math.inf)
-        # Two infinities of unlike sign leave NaN, which is neither.
-        weights = [w / total for w in weights] if total else [1.0] + [0.0] * (len(weights) - 1)
-        result = empty_like(tensors[0])
-        target, *tensors = flat_or_same([result, *tensors])
-    for rows in row_blocks(tensors[0].shape):
-        parts = [tensor[rows] for tensor in tensors]
+        total = math.fsum(map(float, weights))
+        _check_total(name, np.float64(total))
+        weights = [float(w) / total if total else float(not k) for k, w in enumerate(weights)]
+    result = empty(tensors[0], tensors[0].shape)
+    for rows in row_blocks(result.shape):
+        A = [w[rows] for w in weights] if by_entry else weights
+        numerator = A[0] * widened(tensors[0][rows])
+        for a, tensor in zip(A[1:], tensors[1:], strict=True):
+            numerator += a * widened(tensor[rows])
         if by_entry:
-            target[rows] = _weighted_by_entry(name, parts, [w[rows] for w in weights])
-        else:
-            target[rows] = _weighted_sum(parts, weights)
+            total = sum(A[1:], A[0])
+            _check_total(name, total)
+            none = total == 0
+            numerator = (numerator * ~none + tensors[0][rows] * none) / (total + 1.0 * none)
+        result[rows] = numerator
     return result
 
 
-def _weighted_sum(parts: list[Any], weights: list[Any]) -> Any:
-    total = None
-    for part, weight in zip(parts, weights, strict=True):
-        if isinstance(weight, float) and weight == 0:
-            continue
-        part = widened(part)
-        if total is None:
-            total = part * weight
-        elif hasattr(total, "add_") and isinstance(weight, float):
-            total.add_(part, alpha=weight)  # spares torch a temporary
-        else:
-            total += part * weight
-    return total
-
-
-def _weighted_by_entry(name: str, parts: list[Any], weights: list[Any]) -> Any:
-    denominator = sum(weights[1:], weights[0])
-    _check_total(name, bool((denominator >= 0).all()), bool((denominator < math.inf).all()))
-    numerator = _weighted_sum(parts, weights)
-    empty = denominator == 0
-    if bool(empty.any()):
-        numerator = numerator * ~empty + widened(parts[0]) * empty
-        denominator = denominator + 1.0 * empty
-    return numerator / denominator
-
-
-def _check_total(name: str, not_negative: bool, finite: bool) -> None:
-    if not finite:
+def _like(tensor: Any, name: str, weight: Any) -> Any:
+    """A weight as an array of the kind, place and shape of a tensor."""
+    wide = widened(empty(tensor, 0))
+    try:
+        if not hasattr(wide, "new_tensor"):
+            weight = np.asarray(weight).astype(np.result_type(wide, np.float32), copy=False)
+            return np.broadcast_to(weight, tensor.shape)
+        weight = weight.to(wide) if hasattr(weight, "to") else wide.new_tensor(np.asarray(weight))
+        return weight.detach().broadcast_to(tensor.shape)
+    except (ValueError, RuntimeError) as error:
         raise ValueError(
-            f"average_parameters: weights of {name!r} contain NaN or infinite entries; they must "
-            "be finite"
-        )
-    if not not_negative:
+            f"average_parameters: weights of {name!r} are no number or array that broadcasts to "
+            f"the tensor of shape {tuple(tensor.shape)}"
+        ) from error
+
+
+def _check_total(name: str, total: Any) -> None:
+    if not bool(((total >= 0) & (total < math.inf)).all()):
         raise ValueError(
-            f"average_parameters: weights of {name!r} have a negative sum over the models; single "
-            "weights may be negative, their sum may not"
+            f"average_parameters: weights of {name!r} are NaN or infinite or have a negative sum "
+            "over the models; single weights may be negative, their sum may not"
         )
+
+
+def _is_softmax(model: Any) -> bool:
+    """Whether a common vector added to all rows leaves the predictions as they are."""
+    last = final_estimator(model)
+    return isinstance(last, SOFTMAX) and len(last.coef_) > 1
+
+
+def _centered(parameters: Parameters, rows: Any = slice(None)) -> dict[str, Any]:
+    """Parameters minus the mean over some rows, in which softmax models are identified."""
+    return {n: a - a[rows].mean(axis=0) if a.ndim else a for n, a in parameters.items()}
+
+
+def _align_classes(estimators: Sequence[Any], weights: Sequence[Any]) -> tuple[list, list]:
+    """Parameters with one row a class, and weights under which unknown rows count nothing."""
+    first, classes = estimators[0], estimators[-1].classes_
+    known = np.isin(classes, first.classes_)
+    nested = known.sum() == len(first.classes_) and all(
+        np.array_equal(e.classes_, classes) for e in estimators[1:]
+    )
+    if not nested or not all(hasattr(e, "coef_") for e in estimators):
+        raise ValueError(
+            "average_parameters: models know different classes, "
+            f"{' and '.join(str(list(e.classes_)) for e in estimators)}; only linear classifiers "
+            "can be averaged whose first knows a part of the classes that all others know"
+        )
+    old, *new = [_one_row_a_class(e) for e in estimators]
+    if isinstance(first, SOFTMAX):
+        old, new = _centered(old), [_centered(p, known) for p in new]
+    spread, counts = {}, {}
+    for name, value in _weights_by_name(weights[0], old).items():
+        spread[name] = np.mean([p[name] for p in new], axis=0)
+        spread[name][known] = old[name]
+        counts[name] = np.zeros(spread[name].shape)
+        counts[name][known] = np.broadcast_to(value, np.shape(getattr(first, name)))
+    return [spread, *new], [counts, *(_weights_by_name(w, old) for w in weights[1:])]
+
+
+def _weights_by_name(weight: Any, names: Parameters) -> Mapping[str, Any]:
+    return weight if isinstance(weight, Mapping) else dict.fromkeys(names, weight)
+
+
+def _one_row_a_class(estimator: Any) -> dict[str, Any]:
+    """Coefficients and intercepts by class; those of two classes split into two rows."""
+    coef = np.atleast_2d(estimator.coef_)
+    intercept = np.broadcast_to(np.asarray(estimator.intercept_), len(coef))
+    if len(coef) == 1:
+        # Softmax sees the difference of rows, a vote of one class against the rest each of them.
+        sign = np.array([-1.0, 1.0]) * (0.5 if isinstance(estimator, SOFTMAX) else 1.0)
+        return {"coef_": sign[:, None] * coef, "intercept_": sign * intercept}
+    return {"coef_": coef, "intercept_": intercept}

@@ -6,46 +6,35 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import norm
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone, is_classifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state, get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
-from reweight.metrics.flips import negative_flip_rate, positive_flip_rate
-from reweight.parallel import parallel_map
-from reweight.parameters._interpolation import Interpolation
-from reweight.parameters._paired_accuracy import difference_lower_bound, paired_difference
-from reweight.parameters.averaging import average_parameters
-from reweight.parameters.views import final_estimator, get_parameters
+from reweight.normalization import effective_sample_size
+from reweight.parameters._delegation import PredictsByModel
+from reweight.parameters.averaging import average_parameters, same_classes
+from reweight.parameters.views import copy_attributes, final_estimator, get_parameters
 from reweight.validation import check_sample_weight, count_rows, unwrap_target
-from reweight.weighted_fit import weight_key
+from reweight.weighted_fit import weighted_fit
 
 Array = NDArray[np.float64]
 
 
-def _merged_has(name: str):
-    """Whether the classifier has a method, with its own words if it has not."""
-
-    def check(self) -> bool:
-        getattr(getattr(self, "estimator_", self.old_estimator), name)
-        return True
-
-    return check
-
-
-class BackwardCompatibleClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
+class BackwardCompatibleClassifier(
+    PredictsByModel, ClassifierMixin, MetaEstimatorMixin, BaseEstimator
+):
     r"""Update a classifier in use with few negative flips, by interpolating its parameters.
 
     A retrained model is better on average, yet wrong on some rows that the old
     model got right, which is what users notice. `fit` trains the new model and
     takes the point :math:`\alpha \theta_{old} + (1 - \alpha) \theta_{new}` that
-    `selection` picks on held-out rows: about the accuracy of the new model with
-    fewer flips, at the cost of one model.
+    `selection` picks on held-out rows.
 
     Parameters
     ----------
@@ -72,8 +61,7 @@ class BackwardCompatibleClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEsti
         Number of new models, of other seeds, whose average is the new model.
     init : {"auto", "old", "fresh"}, default="auto"
         Where training starts. "old" goes on from the old parameters, which
-        models that are not convex need, since two independent starts cannot be
-        interpolated; "auto" does so for neural networks.
+        models that are not convex need; "auto" does so for neural networks.
     selection : {"max", "tolerance", "guarded", "one_se", "noninferior"}, default="max"
         Which α to take, given the paired difference D(α) of the accuracies of
         the merged and the new model and its standard error s(α):
@@ -94,10 +82,6 @@ class BackwardCompatibleClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEsti
         `X_val` and α is to be selected.
     random_state : int, RandomState instance or None, default=None
         Held-out rows and seeds of the new models.
-    n_jobs : int, default=None
-        Number of new models that are fitted at a time.
-    verbose : int, default=0
-        Whether to show the progress of the fits.
 
     Attributes
     ----------
@@ -128,11 +112,8 @@ class BackwardCompatibleClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEsti
     Notes
     -----
     The accuracy that selects α is too good for the α selected; judge the result
-    on other rows. "max" is the default since "tolerance" takes the last α that
-    happens to pass.
-
-    New rows may have classes that the old model does not know; then linear
-    classifiers keep the rows of the new classes from the new model.
+    on other rows. New rows may have classes that the old model does not know;
+    then linear classifiers keep the rows of the new classes from the new model.
 
     References
     ----------
@@ -140,9 +121,9 @@ class BackwardCompatibleClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEsti
     (2024). Backward compatibility during data updates by weight interpolation.
     EACL.
 
-    Tango, T. (1998). Equivalence test and confidence interval for the
-    difference in proportions for the paired-sample design. Statistics in
-    Medicine, 17.
+    Bonett, D., Price, R. (2012). Adjusted Wald confidence interval for a
+    difference of binomial proportions based on paired data. Journal of
+    Educational and Behavioral Statistics, 37.
 
     Examples
     --------
@@ -164,6 +145,7 @@ class BackwardCompatibleClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEsti
     """
 
     __metadata_request__fit = {"X_val": True, "y_val": True}
+    _unfitted = "old_estimator"
 
     _parameter_constraints = {
         "old_estimator": [HasMethods(["predict"])],
@@ -179,8 +161,6 @@ class BackwardCompatibleClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEsti
         "confidence_level": [Interval(Real, 0.5, 1, closed="left")],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "random_state": ["random_state"],
-        "n_jobs": [Integral, None],
-        "verbose": ["verbose"],
     }
 
     def __init__(
@@ -199,8 +179,6 @@ class BackwardCompatibleClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEsti
         confidence_level: float = 0.95,
         validation_fraction: float = 0.2,
         random_state: int | np.random.RandomState | None = None,
-        n_jobs: int | None = None,
-        verbose: int = 0,
     ) -> None:
         self.old_estimator = old_estimator
         self.estimator = estimator
@@ -215,8 +193,6 @@ class BackwardCompatibleClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEsti
         self.confidence_level = confidence_level
         self.validation_fraction = validation_fraction
         self.random_state = random_state
-        self.n_jobs = n_jobs
-        self.verbose = verbose
 
     def fit(
         self,
@@ -249,26 +225,18 @@ class BackwardCompatibleClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEsti
         self._validate_params()
         old = self._deployed()
         if y is None:
-            raise ValueError(
-                f"{type(self).__name__}: requires y to be passed, but the target y is None"
-            )
+            raise ValueError("requires y to be passed, but the target y is None")
         check_classification_targets(y)
-        random_state = check_random_state(self.random_state)
+        rng = check_random_state(self.random_state)
         weight = None if sample_weight is None else check_sample_weight(sample_weight, X)
-        X, y, weight, held_out = self._hold_out(X, y, weight, X_val, y_val, random_state)
-        self.new_estimators_ = self._train(old, X, y, weight, random_state)
+        X, y, weight, held_out = self._hold_out(X, y, weight, X_val, y_val, rng)
+        self.new_estimators_ = self._train(old, X, y, weight, rng)
         new = self.new_estimators_[0]
-        if self.n_updates > 1:
-            new = average_parameters(self.new_estimators_)
-        merge = Interpolation(old, new, self._scaled_importance())
-        self.path_ = None if held_out is None else self._walk(merge, *held_out)
-        given = self.old_weight != "auto"
-        self.old_weight_ = float(self.old_weight) if given else self._select()
-        self.estimator_ = merge(self.old_weight_)
-        self.classes_ = final_estimator(self.estimator_).classes_
-        for name in ("n_features_in_", "feature_names_in_"):
-            if hasattr(self.estimator_, name):
-                setattr(self, name, getattr(self.estimator_, name))
+        new = average_parameters(self.new_estimators_) if self.n_updates > 1 else new
+        self.path_ = None if held_out is None else self._walk(old, new, *held_out)
+        self.old_weight_ = self._select() if self.old_weight == "auto" else float(self.old_weight)
+        self.estimator_ = self._merge(old, new, self.old_weight_)
+        copy_attributes(self.estimator_, self)
         return self
 
     def _deployed(self) -> Any:
@@ -285,18 +253,7 @@ class BackwardCompatibleClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEsti
         get_parameters(old)
         return old
 
-    def _scaled_importance(self) -> dict[str, Any] | None:
-        if self.importance is None or self.importance_scale is None:
-            return self.importance
-        entries = np.concatenate([np.ravel(value) for value in self.importance.values()])
-        if not entries.mean() > 0:
-            raise ValueError(
-                f"{type(self).__name__}: the mean of importance is {entries.mean():.3g}; it must "
-                "be positive, as that of fisher_information"
-            )
-        return {name: np.asarray(v) / entries.mean() for name, v in self.importance.items()}
-
-    def _hold_out(self, X, y, weight, X_val, y_val, random_state) -> tuple:
+    def _hold_out(self, X, y, weight, X_val, y_val, rng) -> tuple:
         """Rows to train on, and features, labels and weights of those that select."""
         X_val, y_val = unwrap_target(X_val), unwrap_target(y_val)
         if (X_val is None) != (y_val is None):
@@ -305,65 +262,57 @@ class BackwardCompatibleClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEsti
             return X, y, weight, (X_val, np.asarray(y_val), np.ones(count_rows(X_val)))
         if self.old_weight != "auto":
             return X, y, weight, None
+        options = {"test_size": self.validation_fraction, "stratify": y, "random_state": rng}
         everything = np.ones(count_rows(X)) if weight is None else weight
-        X, X_val, y, y_val, w, w_val = train_test_split(
-            X,
-            y,
-            everything,
-            test_size=self.validation_fraction,
-            stratify=y,
-            random_state=random_state,
-        )
+        X, X_val, y, y_val, w, w_val = train_test_split(X, y, everything, **options)
         return X, y, None if weight is None else w, (X_val, np.asarray(y_val), w_val)
 
-    def _train(self, old, X, y, weight, random_state) -> list[Any]:
+    def _train(self, old, X, y, weight, rng) -> list[Any]:
         """New models on the old preprocessing."""
-        pipeline = isinstance(old, Pipeline)
-        if pipeline and isinstance(self.estimator, Pipeline):
-            raise ValueError(
-                f"{type(self).__name__}: the preprocessing of old_estimator is kept; pass only "
-                "what follows it as estimator"
-            )
-        last = final_estimator(old)
-        start = self._start(last)
-        if weight is not None:
-            weight_key(start, owner=type(self).__name__)
-        tasks = []
+        name, last, steps = type(self).__name__, final_estimator(old), []
+        start = clone(last if self.estimator is None else self.estimator)
+        if isinstance(old, Pipeline):
+            if isinstance(start, Pipeline):
+                raise ValueError(
+                    f"{name}: the preprocessing of old_estimator is kept; pass only what follows "
+                    "it as estimator"
+                )
+            X, steps = old[:-1].transform(X), old.steps[:-1]
+        wanted = start.get_params(deep=False)
+        if self.init == "old" or (self.init == "auto" and hasattr(last, "coefs_")):
+            if type(start) is not type(last) or "warm_start" not in wanted:
+                raise ValueError(
+                    f"{name}: training cannot go on from the old parameters, since "
+                    f"{type(last).__name__} has no warm_start or estimator is of another class; "
+                    "pass init='fresh' if the model is convex"
+                )
+            start = deepcopy(last).set_params(**{**wanted, "warm_start": True})
+        models = []
         for _ in range(self.n_updates):
-            seed = random_state.randint(2**31 - 1)
-            model = deepcopy(start)
-            has_seed = "random_state" in model.get_params(deep=False)
-            if has_seed and (self.n_updates > 1 or self.random_state is not None):
+            model, seed = deepcopy(start), rng.randint(2**31 - 1)
+            if "random_state" in wanted and (self.n_updates > 1 or self.random_state is not None):
                 model.set_params(random_state=seed)
-            tasks.append((model, old[:-1].transform(X) if pipeline else X, y, weight))
-        fitted = parallel_map(
-            _fit, tasks, total=len(tasks), n_jobs=self.n_jobs, verbose=self.verbose, name="updates"
-        )
-        if "warm_start" in last.get_params(deep=False):
-            wanted = last if self.estimator is None else self.estimator
-            for model in fitted:
-                model.set_params(warm_start=wanted.get_params(deep=False).get("warm_start", False))
-        if not pipeline:
-            return fitted
-        return [Pipeline([*old.steps[:-1], (old.steps[-1][0], model)]) for model in fitted]
+            weighted_fit(model, X, y, weight, owner=name)
+            if "warm_start" in wanted:
+                model.set_params(warm_start=wanted["warm_start"])
+            models.append(Pipeline([*steps, (old.steps[-1][0], model)]) if steps else model)
+        return models
 
-    def _start(self, last: Any) -> Any:
-        """What is trained: unfitted, or the old model about to go on."""
-        fresh = clone(last if self.estimator is None else self.estimator)
-        go_on = self.init == "old" or (self.init == "auto" and hasattr(last, "coefs_"))
-        if not go_on:
-            return fresh
-        if type(fresh) is not type(last) or "warm_start" not in last.get_params(deep=False):
+    def _merge(self, old: Any, new: Any, alpha: float) -> Any:
+        """The model with weight alpha of the old one."""
+        if self.importance is None:
+            return average_parameters([old, new], [alpha, 1 - alpha])
+        entries = np.concatenate([np.ravel(value) for value in self.importance.values()])
+        scale = 1.0 if self.importance_scale is None else entries.mean()
+        if not scale > 0:
             raise ValueError(
-                f"{type(self).__name__}: training cannot go on from the old parameters, since "
-                f"{type(last).__name__} has no warm_start or estimator is of another class; pass "
-                "init='fresh' if the model is convex"
+                f"{type(self).__name__}: the mean of importance is {scale:.3g}; it must be "
+                "positive, as that of fisher_information"
             )
-        return deepcopy(last).set_params(**fresh.get_params(deep=False)).set_params(warm_start=True)
+        kept = {name: alpha * np.asarray(value) / scale for name, value in self.importance.items()}
+        return average_parameters([old, new], [kept, dict.fromkeys(get_parameters(new), 1 - alpha)])
 
-    def _walk(
-        self, merge: Interpolation, X_val: Any, y_val: NDArray, weight: Array
-    ) -> dict[str, Array]:
+    def _walk(self, old: Any, new: Any, X: Any, y: NDArray, weight: Array) -> dict[str, Array]:
         """Accuracy, flips and distance for each weight of the old model."""
         grid = np.linspace(0, 1, 21) if self.old_weights is None else np.asarray(self.old_weights)
         if grid.ndim != 1 or not ((grid >= 0) & (grid <= 1)).all():
@@ -371,98 +320,49 @@ class BackwardCompatibleClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEsti
                 f"{type(self).__name__}: old_weights must lie between 0 and 1, got {grid}"
             )
         grid = np.union1d(0.0, grid)
-        y_old = merge.old.predict(X_val)
-        predictions = merge.predictions(grid, X_val)
-        right_new = predictions[0] == y_val
-        rows = []
-        for alpha, predicted in zip(grid, predictions, strict=True):
-            right = predicted == y_val
-            D, stderr, gained, lost, n = paired_difference(right, right_new, weight)
-            lower = 0.0  # alpha = 0 is the new model itself
-            if alpha > 0:
-                lower = difference_lower_bound(gained, lost, n, self.confidence_level)
-            rows.append(
-                {
-                    "old_weight": alpha,
-                    "accuracy": np.average(right, weights=weight),
-                    "negative_flip_rate": negative_flip_rate(
-                        y_val, y_old, predicted, sample_weight=weight
-                    ),
-                    "positive_flip_rate": positive_flip_rate(
-                        y_val, y_old, predicted, sample_weight=weight
-                    ),
-                    "distance": merge.distance(alpha),
-                    "accuracy_difference": D,
-                    "accuracy_difference_stderr": stderr,
-                    "accuracy_difference_lower": lower,
-                }
-            )
-        return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+        Z, linear = None, hasattr(final_estimator(old), "coef_")
+        if self.importance is None and same_classes([old, new]) and linear:
+            # Decision values are linear in the parameters: two products do for the whole path.
+            Z = [model.decision_function(X) for model in (old, new)]
+        end = get_parameters(self._merge(old, new, 1.0))
+        right, distance = np.empty((len(grid), len(y)), dtype=bool), np.empty(len(grid))
+        for i, alpha in enumerate(grid):
+            model = self._merge(old, new, alpha)
+            predicted = model.predict(X) if Z is None else _classes_of(model, Z, alpha)
+            right[i], here = predicted == y, get_parameters(model)
+            distance[i] = np.sqrt(sum(np.sum((here[name] - end[name]) ** 2) for name in end))
+
+        def share(rows: NDArray) -> Array:
+            return np.average(rows, axis=1, weights=weight)
+
+        right_old, n = old.predict(X) == y, effective_sample_size(weight)
+        gained, lost = share(right & ~right[0]), share(~right & right[0])
+        difference, stderr = paired_difference(gained, lost, n)
+        lower = paired_lower_bound(gained, lost, n, self.confidence_level)
+        return {
+            "old_weight": grid,
+            "accuracy": share(right),
+            "negative_flip_rate": share(right_old & ~right),
+            "positive_flip_rate": share(~right_old & right),
+            "distance": distance,
+            "accuracy_difference": difference,
+            "accuracy_difference_stderr": stderr,
+            "accuracy_difference_lower": np.where(grid == 0, 0.0, lower),  # 0 is the new model
+        }
 
     def _select(self) -> float:
-        path, rounding = self.path_, 1e-12
-        D, stderr = path["accuracy_difference"], path["accuracy_difference_stderr"]
+        D, stderr, lower = (
+            self.path_[f"accuracy_difference{end}"] for end in ("", "_stderr", "_lower")
+        )
+        rounding = 1e-12
         passed = {
             "max": D.max() - rounding <= D,
             "tolerance": -self.tolerance - rounding <= D,
             "guarded": 0.5 * stderr - rounding <= D,
             "one_se": -stderr - rounding <= D,
-            "noninferior": np.logical_and.accumulate(
-                path["accuracy_difference_lower"] >= -self.tolerance - rounding
-            ),
+            "noninferior": np.logical_and.accumulate(lower >= -self.tolerance - rounding),
         }[self.selection]
-        return float(path["old_weight"][passed].max())
-
-    @available_if(_merged_has("predict"))
-    def predict(self, X: Any) -> NDArray:
-        """Classes by the merged model.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-        """
-        check_is_fitted(self)
-        return self.estimator_.predict(X)
-
-    @available_if(_merged_has("predict_proba"))
-    def predict_proba(self, X: Any) -> Array:
-        """Class probabilities by the merged model.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes)
-        """
-        check_is_fitted(self)
-        return self.estimator_.predict_proba(X)
-
-    @available_if(_merged_has("decision_function"))
-    def decision_function(self, X: Any) -> Array:
-        """Decision values of the merged model.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,) or (n_samples, n_classes)
-        """
-        check_is_fitted(self)
-        return self.estimator_.decision_function(X)
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "estimator_")
+        return float(self.path_["old_weight"][passed].max())
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -472,5 +372,20 @@ class BackwardCompatibleClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEsti
         return tags
 
 
-def _fit(model: Any, X: Any, y: Any, weight: Array | None) -> Any:
-    return model.fit(X, y) if weight is None else model.fit(X, y, sample_weight=weight)
+def paired_difference(gained: Array, lost: Array, n: float) -> tuple[Array, Array]:
+    """Difference of paired shares and its standard error."""
+    difference = gained - lost
+    return difference, np.sqrt(np.maximum(gained + lost - difference**2, 0) / n)
+
+
+def paired_lower_bound(gained: Array, lost: Array, n: float, confidence_level: float) -> Array:
+    """Lower confidence bound of a difference of paired shares, adjusted as by Bonett and Price."""
+    # One row more on either side keeps the bound honest where few rows differ.
+    gained, lost = (n * gained + 1) / (n + 2), (n * lost + 1) / (n + 2)
+    difference, stderr = paired_difference(gained, lost, n + 2)
+    return difference - norm.ppf(confidence_level) * stderr
+
+
+def _classes_of(model: Any, Z: list[Array], alpha: float) -> NDArray:
+    mixed = alpha * Z[0] + (1 - alpha) * Z[1]
+    return model.classes_[(mixed > 0).astype(int) if mixed.ndim == 1 else mixed.argmax(axis=1)]

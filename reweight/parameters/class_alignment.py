@@ -63,43 +63,31 @@ def align_class_weights(
     """
     if not 0 < value < np.inf:
         raise ValueError(f"align_class_weights: value must be positive and finite, got {value!r}")
-    if hasattr(model, "fit"):
-        parameters = get_parameters(model)
-        classes = getattr(final_estimator(model), "classes_", None)
-        if classes is None or np.shape(parameters.get("coef_"))[:1] != (len(classes),):
+    W, old = model, np.asarray(old_classes)
+    if is_model := hasattr(model, "fit"):
+        parameters, last = get_parameters(model), final_estimator(model)
+        W, classes = parameters.get("coef_"), getattr(last, "classes_", None)
+        if classes is None or np.shape(W)[:1] != (len(classes),):
             raise TypeError(
-                f"align_class_weights: {type(final_estimator(model)).__name__} has no row of "
-                "coefficients for each class; pass a linear classifier of three classes or more"
+                f"align_class_weights: {type(last).__name__} has no row of coefficients for each "
+                "class; pass a linear classifier of three classes or more"
             )
-        unknown = np.setdiff1d(old_classes, classes)
-        if unknown.size:
+        if not np.isin(old, classes).all():
             raise ValueError(
-                f"align_class_weights: old_classes has {unknown[0]!r}, which the model does not "
-                f"know; its classes are {list(classes)}"
+                f"align_class_weights: old_classes {old.tolist()} are not all known to the model; "
+                f"its classes are {list(classes)}"
             )
-        old = np.isin(classes, old_classes)
-        aligned = _aligned(parameters["coef_"], old, value, shrink_only)
-        return set_parameters(model, {**parameters, "coef_": aligned})
-    W, old = plain(model), np.asarray(old_classes)
-    if W.ndim != 2 or old.dtype != bool or old.shape != (W.shape[0],):
+        old = np.isin(classes, old)
+    W = plain(W)
+    if W.ndim != 2 or old.dtype != bool or old.shape != (W.shape[0],) or old.all() or not old.any():
         raise ValueError(
-            f"align_class_weights: an array of shape {tuple(W.shape)} needs a boolean mask with "
-            f"one entry a row, got {old.dtype} of shape {old.shape}"
-        )
-    return _aligned(W, old, value, shrink_only)
-
-
-def _aligned(W: Any, old: np.ndarray, value: float, shrink_only: bool) -> Any:
-    n_old, n_new = int(old.sum()), int((~old).sum())
-    if not n_old or not n_new:
-        raise ValueError(
-            f"align_class_weights: {n_old} classes are old and {n_new} new; name some but not all"
+            f"align_class_weights: rows of shape {tuple(W.shape)} need some but not all classes "
+            f"named, for an array by a boolean mask with one entry a row, got {old}"
         )
     norms = np.array(((W * W).sum(1) ** 0.5).tolist())
     if not norms[~old].mean() > 0:
         raise ValueError("align_class_weights: the rows of the new classes are zero or not finite")
-    factor = norms[old].mean() / norms[~old].mean() * value ** (n_old / n_new)
-    if shrink_only:
-        factor = min(factor, 1.0)
-    factors = np.where(old, 1.0, factor)[:, None]
-    return W * (W.new_tensor(factors) if hasattr(W, "new_tensor") else factors.astype(W.dtype))
+    factor = norms[old].mean() / norms[~old].mean() * value ** (old.sum() / (~old).sum())
+    factors = np.where(old, 1.0, min(factor, 1.0) if shrink_only else factor)[:, None]
+    aligned = W * (W.new_tensor(factors) if hasattr(W, "new_tensor") else factors.astype(W.dtype))
+    return set_parameters(model, {**parameters, "coef_": aligned}) if is_model else aligned

@@ -9,13 +9,18 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, is_classifier
 from sklearn.cluster import KMeans
-from sklearn.utils import get_tags
+from sklearn.utils import check_array, check_random_state, get_tags
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import check_is_fitted
 
-from reweight.parameters._beta_mixture import BetaMixture
-from reweight.parameters.averaging import average_parameters
-from reweight.parameters.views import check_same_inputs, final_estimator, get_parameters
+from reweight.parameters._beta_mixture import fit_beta_mixture, responsibilities
+from reweight.parameters.averaging import average_parameters, same_classes
+from reweight.parameters.views import (
+    check_models,
+    copy_attributes,
+    final_estimator,
+    get_parameters,
+)
 from reweight.validation import count_rows
 
 Array = NDArray[np.float64]
@@ -56,8 +61,8 @@ def entropy_weights(
     Raises
     ------
     ValueError
-        If shapes differ, entries are NaN, probabilities do not sum to one,
-        temperatures are not positive, or an offset has not two models.
+        If shapes differ, entries are not finite, probabilities do not sum to
+        one, temperatures are not positive, or an offset has not two models.
 
     References
     ----------
@@ -70,100 +75,45 @@ def entropy_weights(
     >>> entropy_weights([[[0.5, 0.5]], [[1.0, 0.0]]], from_logits=False).round(3)
     array([[0.333, 0.667]])
     """
-    H = entropies(logits_or_probas, temperature=temperature, from_logits=from_logits)
-    return weights_of_entropies(H, entropy_offset(H) if offset else None)
-
-
-def entropies(
-    predictions: Sequence[ArrayLike], *, temperature: ArrayLike = 1.0, from_logits: bool = True
-) -> Array:
-    """Entropy in nats of each model's prediction for each row.
-
-    Parameters
-    ----------
-    predictions : sequence of array-like of shape (n_samples, n_classes)
-        Logits or probabilities.
-    temperature : float or array-like of shape (n_models,), default=1.0
-        What logits are divided by.
-    from_logits : bool, default=True
-        Which they are.
-
-    Returns
-    -------
-    ndarray of shape (n_samples, n_models)
-    """
-    arrays = [np.asarray(a, dtype=np.float64) for a in predictions]
-    shapes = {a.shape for a in arrays}
-    if len(shapes) != 1 or arrays[0].ndim != 2 or arrays[0].shape[1] < 2:
-        raise ValueError(
-            f"entropy_weights: predictions have shapes {sorted(shapes)}; pass (n_samples, "
-            "n_classes) with two classes or more, the same for every model"
-        )
-    Z = np.stack(arrays)
-    if np.isnan(Z).any():
-        raise ValueError(
-            f"entropy_weights: predictions contain {int(np.isnan(Z).sum())} NaN entries; leave "
-            "out those rows"
-        )
-    T = np.asarray(temperature, dtype=np.float64)
-    if T.shape not in ((), (len(Z),)) or not ((T > 0) & np.isfinite(T)).all():
-        raise ValueError(
-            f"entropy_weights: temperature must be positive, one number or one for each of "
-            f"{len(Z)} models, got {temperature!r}"
-        )
+    Z = [check_array(p, dtype=np.float64, ensure_min_features=2) for p in logits_or_probas]
     if not from_logits:
-        if (Z < 0).any() or np.abs(Z.sum(axis=2) - 1).max(initial=0) > 1e-6:
+        if any((p < 0).any() or np.abs(p.sum(axis=1) - 1).max() > 1e-6 for p in Z):
             raise ValueError(
                 "entropy_weights: probabilities must be non-negative and sum to 1 in each row; "
                 "pass from_logits=True for logits"
             )
-        with np.errstate(divide="ignore"):
-            Z = np.log(Z)
-    log_p = log_softmax(Z / np.reshape(T, (-1, 1, 1)), axis=2)
-    p = np.exp(log_p)
-    return -np.where(p > 0, p * np.where(p > 0, log_p, 0.0), 0.0).sum(axis=2).T
+        Z = [_log(p) for p in Z]
+    H = _entropies(Z, temperature)
+    return _weights_of(H, _offset_of(H) if offset else None)
 
 
-def entropy_offset(H: Array) -> tuple[float, float]:
-    """What shifts the weights of two models: b and b / r.
+def _entropies(logits: Sequence[Array], temperature: ArrayLike) -> Array:
+    """Entropy in nats of each model's prediction for each row, (n_samples, n_models)."""
+    T = np.broadcast_to(np.asarray(temperature, dtype=np.float64), len(logits))
+    if not (T > 0).all():
+        raise ValueError(f"entropy_weights: temperature must be positive, got {temperature!r}")
+    log_p = log_softmax(np.stack(logits) / T[:, None, None], axis=2)
+    return -(np.exp(log_p) * log_p).sum(axis=2).T
 
-    Parameters
-    ----------
-    H : ndarray of shape (n_samples, 2)
-        Entropies over the unlabelled rows.
 
-    Returns
-    -------
-    b, b_over_r : float
-    """
+def _offset_of(H: Array) -> tuple[float, float]:
+    """What shifts the weights of two models: b and b / r."""
     if H.shape[1] != 2 or len(H) < 2:
         raise ValueError(
             f"entropy_weights: offset needs two models and at least two rows, got {H.shape[1]} "
             f"models and {len(H)} rows; pass offset=False"
         )
-    mean, sd = H.mean(axis=0), H.std(axis=0, ddof=1)
-    b = 0.5 * float(np.divide(sd, mean, out=np.zeros(2), where=mean > 0).sum())
-    return b, b * float(mean[0] / mean.sum()) if mean.sum() > 0 else 0.5 * b
+    # Models that are sure of every row have no entropy to compare.
+    mean, sd = H.mean(axis=0) + np.finfo(float).tiny, H.std(axis=0, ddof=1)
+    b = 0.5 * float((sd / mean).sum())
+    return b, b * float(mean[0] / mean.sum())
 
 
-def weights_of_entropies(H: Array, offset: tuple[float, float] | None = None) -> Array:
-    """Weights of models from their entropies.
-
-    Parameters
-    ----------
-    H : ndarray of shape (n_samples, n_models)
-        Entropies.
-    offset : tuple of two floats, default=None
-        As `entropy_offset` gives.
-
-    Returns
-    -------
-    ndarray of shape (n_samples, n_models)
-    """
+def _weights_of(H: Array, offset: tuple[float, float] | None) -> Array:
+    """Weights of models from their entropies."""
     if offset is None:
         return softmax(-H, axis=1)
-    b, b_over_r = offset
-    sure = np.exp(-H)
+    sure, (b, b_over_r) = np.exp(-H), offset
     second = (sure[:, 1] + b_over_r) / (sure.sum(axis=1) + b)
     return np.column_stack([1 - second, second])
 
@@ -204,7 +154,7 @@ class DynamicInterpolationClassifier(ClassifierMixin, BaseEstimator):
     classes_ : ndarray of shape (n_classes,)
         Classes.
     estimators_ : list of classifiers
-        The fitted classifiers.
+        The fitted classifiers, after the anchor if there is one.
     cluster_weights_ : ndarray of shape (n_clusters, n_models) or None
         Weights of the models in each cluster.
     cluster_estimators_ : list of classifiers or None
@@ -280,23 +230,19 @@ class DynamicInterpolationClassifier(ClassifierMixin, BaseEstimator):
         DynamicInterpolationClassifier
         """
         self._validate_params()
-        models = self._checked_models()
-        self.estimators_, self._anchor = models[: len(self.estimators)], self.anchor
-        self.classes_ = models[0].classes_
-        for name in ("n_features_in_", "feature_names_in_"):
-            if hasattr(models[0], name):
-                setattr(self, name, getattr(models[0], name))
-        self._linear = all(_is_linear(model) for model in models)
-        H = self._entropies(X)
+        self._models = self._checked_models()
+        self.estimators_ = self._models[-len(self.estimators) :]
         if (self.offset or self.n_clusters) and count_rows(X) < 2:
             raise ValueError(
-                "DynamicInterpolationClassifier: offset and clusters need at least two rows, got "
+                f"{type(self).__name__}: offset and clusters need at least two rows, got "
                 f"{count_rows(X)} sample; pass the unlabelled rows to fit"
             )
-        self._offset = entropy_offset(H) if self.offset else None
+        H = _entropies([_logits(model, X) for model in self.estimators_], self.temperature)
+        self._offset = _offset_of(H) if self.offset else None
         self.cluster_weights_, self.cluster_estimators_, self._clusters = None, None, None
         if self.n_clusters is not None:
-            self._fit_clusters(weights_of_entropies(H, self._offset))
+            self._fit_clusters(_weights_of(H, self._offset))
+        copy_attributes(self._models[0], self)
         return self
 
     def sample_model_weights(self, X: Any) -> Array:
@@ -313,11 +259,10 @@ class DynamicInterpolationClassifier(ClassifierMixin, BaseEstimator):
             Rows sum to one, or with an anchor to `scale` times the number of
             models. With clusters, the weights of the row's cluster.
         """
-        check_is_fitted(self)
-        weights = weights_of_entropies(self._entropies(X), self._offset)
+        weights = self._surest(X)
         if self._clusters is not None:
             return self.cluster_weights_[self._cluster_of(weights)]
-        return weights * self._total()
+        return self._of_models(weights)[:, -weights.shape[1] :]
 
     def predict_proba(self, X: Any) -> Array:
         """Class probabilities: the softmax of the interpolated model's logits.
@@ -360,73 +305,65 @@ class DynamicInterpolationClassifier(ClassifierMixin, BaseEstimator):
         return tags
 
     def _checked_models(self) -> list[Any]:
-        """Estimators and anchor, if they are classifiers of one architecture."""
+        """The anchor, if any, and the estimators: classifiers of one architecture."""
         name = type(self).__name__
         if len(self.estimators) < 2:
             raise ValueError(f"{name}: needs at least two estimators, got {len(self.estimators)}")
-        models = [*self.estimators, *([] if self.anchor is None else [self.anchor])]
-        for model in models:
-            if not is_classifier(model):
-                raise TypeError(
-                    f"{name}: {type(model).__name__} is no classifier; entropies need class "
-                    "probabilities"
-                )
-            check_is_fitted(model)
-            get_parameters(model)
-            if not np.array_equal(model.classes_, models[0].classes_):
-                raise ValueError(
-                    f"{name}: models know different classes, {list(models[0].classes_)} and "
-                    f"{list(model.classes_)}; fit all of them on the same classes"
-                )
         if self.offset and self.anchor is not None:
             raise ValueError(f"{name}: offset is for two models without an anchor; pass one only")
-        check_same_inputs(models, name)
+        models = [*([] if self.anchor is None else [self.anchor]), *self.estimators]
+        for model in models:
+            if not is_classifier(model):
+                raise TypeError(f"{name}: {type(model).__name__} is no classifier")
+            check_is_fitted(model)
+            get_parameters(model)
+        if not same_classes(models):
+            classes = " and ".join(str(list(model.classes_)) for model in models)
+            raise ValueError(f"{name}: models know different classes, {classes}")
+        check_models(models, name)
         return models
 
-    def _entropies(self, X: Any) -> Array:
+    def _surest(self, X: Any) -> Array:
+        """Weights of the estimators that sum to one."""
+        check_is_fitted(self)
         logits = [_logits(model, X) for model in self.estimators_]
-        return entropies(logits, temperature=self.temperature)
+        return _weights_of(_entropies(logits, self.temperature), self._offset)
 
-    def _total(self) -> float:
-        return 1.0 if self._anchor is None else self.scale * len(self.estimators_)
+    def _of_models(self, weights: Array) -> Array:
+        """Weights of all models, which sum to one: what is left is the anchor's."""
+        weights = weights * (1.0 if self.anchor is None else self.scale * weights.shape[1])
+        rest = 1 - weights.sum(axis=1, keepdims=True)
+        return np.hstack([rest, weights])[:, -len(self._models) :]
 
     def _fit_clusters(self, weights: Array) -> None:
+        rng = check_random_state(self.random_state)
         if weights.shape[1] == 2:
-            self._clusters = BetaMixture(self.n_clusters, random_state=self.random_state)
-            second = self._clusters.fit(weights[:, 1]).means_
-            centers = np.column_stack([1 - second, second])
+            self._clusters = fit_beta_mixture(weights[:, 1], self.n_clusters, rng)
+            _, a, b = self._clusters
+            centers = np.column_stack([b, a]) / (a + b)[:, None]
         else:
             n_clusters = min(self.n_clusters, len(np.unique(weights, axis=0)))
-            self._clusters = KMeans(n_clusters, n_init=3, random_state=self.random_state)
-            centers = self._clusters.fit(weights).cluster_centers_
-        self.cluster_weights_ = centers * self._total()
-        self.cluster_estimators_ = [self._merged(row) for row in self.cluster_weights_]
+            self._clusters = KMeans(n_clusters, n_init=3, random_state=rng).fit(weights)
+            centers = self._clusters.cluster_centers_
+        centers = self._of_models(centers)
+        self.cluster_weights_ = centers[:, -weights.shape[1] :]
+        self.cluster_estimators_ = [average_parameters(self._models, row) for row in centers]
 
     def _cluster_of(self, weights: Array) -> NDArray[np.intp]:
-        return self._clusters.predict(weights[:, 1] if weights.shape[1] == 2 else weights)
-
-    def _merged(self, weights: Array) -> Any:
-        if self._anchor is None:
-            return average_parameters(self.estimators_, weights)
-        models = [self._anchor, *self.estimators_]
-        return average_parameters(models, [1 - weights.sum(), *weights])
+        if weights.shape[1] > 2:
+            return self._clusters.predict(weights)
+        return responsibilities(weights[:, 1], *self._clusters)[0].argmax(axis=1)
 
     def _interpolated(self, X: Any) -> Array:
         """Logits of each row's own model."""
-        check_is_fitted(self)
-        logits = [_logits(model, X) for model in self.estimators_]
-        H = entropies(logits, temperature=self.temperature)
-        weights = weights_of_entropies(H, self._offset)
+        weights = self._surest(X)
         if self._clusters is not None:
-            cluster = self._cluster_of(weights)
-            each = [_logits(model, X) for model in self.cluster_estimators_]
-            return np.stack(each)[cluster, np.arange(len(cluster))]
-        weights = weights * self._total()
-        if self._linear:
-            Z = np.einsum("nm,mnc->nc", weights, np.stack(logits))
-            if self._anchor is not None:
-                Z += (1 - weights.sum(axis=1, keepdims=True)) * _logits(self._anchor, X)
-            return Z
+            each = np.stack([_logits(model, X) for model in self.cluster_estimators_])
+            return each[self._cluster_of(weights), np.arange(len(weights))]
+        weights = self._of_models(weights)
+        if all(map(_is_linear, self._models)):
+            Z = np.stack([_logits(model, X) for model in self._models])
+            return np.einsum("nm,mnc->nc", weights, Z)
         if len(weights) > MOST_MERGED_MODELS:
             raise ValueError(
                 f"{type(self).__name__}: {len(weights)} rows need a merged model each, since the "
@@ -434,20 +371,21 @@ class DynamicInterpolationClassifier(ClassifierMixin, BaseEstimator):
                 "n_clusters=3"
             )
         rows = X.iloc if hasattr(X, "iloc") else X
-        return np.vstack(
-            [_logits(self._merged(row), rows[i : i + 1]) for i, row in enumerate(weights)]
-        )
+        merged = (average_parameters(self._models, row) for row in weights)
+        return np.vstack([_logits(model, rows[i : i + 1]) for i, model in enumerate(merged)])
 
 
 def _is_linear(model: Any) -> bool:
-    last = final_estimator(model)
-    return hasattr(last, "coef_") and hasattr(last, "decision_function")
+    return hasattr(final_estimator(model), "coef_")
 
 
 def _logits(model: Any, X: Any) -> Array:
     """Decision values of a linear model, a column for each class, else log-probabilities."""
-    if _is_linear(model):
-        Z = np.asarray(model.decision_function(X), dtype=np.float64)
-        return Z if Z.ndim == 2 else np.column_stack([np.zeros(len(Z)), Z])
-    with np.errstate(divide="ignore"):
-        return np.log(np.asarray(model.predict_proba(X), dtype=np.float64))
+    if not _is_linear(model):
+        return _log(np.asarray(model.predict_proba(X), dtype=np.float64))
+    Z = np.asarray(model.decision_function(X), dtype=np.float64)
+    return Z if Z.ndim == 2 else np.column_stack([np.zeros(len(Z)), Z])
+
+
+def _log(p: Array) -> Array:
+    return np.log(np.maximum(p, np.finfo(float).tiny))

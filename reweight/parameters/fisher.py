@@ -1,6 +1,5 @@
 """Information matrices of fitted linear models."""
 
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -8,7 +7,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from scipy.special import expit, softmax
 from sklearn.linear_model import (
-    ARDRegression,
     BayesianRidge,
     ElasticNet,
     ElasticNetCV,
@@ -20,23 +18,16 @@ from sklearn.linear_model import (
     RidgeCV,
     SGDClassifier,
 )
+from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import check_is_fitted
 
+from reweight.parameters._tensors import check_options
 from reweight.parameters.views import final_estimator, preprocessing_steps
 from reweight.validation import check_sample_weight, validate_features
 
 Array = NDArray[np.float64]
 
-GAUSSIAN = (
-    ARDRegression,
-    BayesianRidge,
-    ElasticNet,
-    ElasticNetCV,
-    LassoCV,
-    LinearRegression,
-    Ridge,
-    RidgeCV,
-)
+GAUSSIAN = (BayesianRidge, ElasticNet, ElasticNetCV, LassoCV, LinearRegression, Ridge, RidgeCV)
 CHUNK_ROWS = 65_536
 
 
@@ -95,11 +86,6 @@ def fisher_information(
     ValueError
         If y is needed and missing, or arguments do not fit.
 
-    References
-    ----------
-    Fahrmeir, L., Tutz, G. (2001). Multivariate statistical modelling based on
-    generalized linear models. Springer.
-
     Examples
     --------
     >>> import numpy as np
@@ -110,172 +96,111 @@ def fisher_information(
     array([[2., 0.],
            [0., 3.]])
     """
-    for name, value, known in (
-        ("kind", kind, ("diag", "full")),
-        ("reduction", reduction, ("sum", "mean")),
-    ):
-        if value not in known:
-            raise ValueError(f"fisher_information: {name} must be one of {known}, got {value!r}")
-    last = final_estimator(model)
-    _check_kind(last)
+    check_options(
+        "fisher_information", kind=(kind, ("diag", "full")), reduction=(reduction, ("sum", "mean"))
+    )
+    last, diagonal = _known(final_estimator(model)), kind == "diag"
     for step in preprocessing_steps(model):
         X = step.transform(X)
     X = validate_features(last, X, reset=False, accept_sparse="csr")
     weight = check_sample_weight(sample_weight, X)
-    y = None if y is None else _responses(last, y, X.shape[0])
-    theta = _coefficients(last)
-    rows = _Rows(last, X, y, weight, theta)
-    if isinstance(last, GAUSSIAN):
-        rows.variance = _noise_variance(rows, noise_variance)
-    elif empirical and y is None:
-        raise ValueError("fisher_information: empirical=True needs the responses; pass y")
-    scale = 1.0 / weight.sum() if reduction == "mean" else 1.0
-    if kind == "diag":
-        return _diagonal(rows, empirical, scale)
-    H = scale * _full(rows, empirical)
-    return H if getattr(last, "fit_intercept", True) else _without_intercepts(H, theta.shape)
-
-
-class _Rows:
-    """Rows of a model in chunks: design, weights and curvature by pair of classes."""
-
-    def __init__(self, model: Any, X: Any, y: Array | None, weight: Array, theta: Array) -> None:
-        self.model, self.X, self.y, self.weight, self.theta = model, X, y, weight, theta
-        self.variance = 1.0
-
-    def chunks(self) -> Iterator[tuple[Any, Array, Array, Array | None]]:
-        """Design with a column of ones, weights, means and residuals of some rows."""
-        for start in range(0, self.X.shape[0], CHUNK_ROWS):
-            part = slice(start, start + CHUNK_ROWS)
-            ones = np.ones((self.X[part].shape[0], 1))
-            stack = sparse.hstack if sparse.issparse(self.X) else np.hstack
-            D = stack([self.X[part], ones])
-            D = D.tocsr() if sparse.issparse(D) else D
-            mean = self._mean(D @ self.theta.T)
-            residual = None if self.y is None else self.y[part] - mean
-            yield D, self.weight[part], mean, residual
-
-    def _mean(self, eta: Array) -> Array:
-        if isinstance(self.model, PoissonRegressor):
-            return np.exp(eta)
-        if isinstance(self.model, GAUSSIAN):
-            return eta
-        return softmax(eta, axis=1) if eta.shape[1] > 1 else expit(eta)
-
-    def curvature(
-        self, mean: Array, residual: Array | None, empirical: bool
-    ) -> Callable[[int, int], Array]:
-        """Factor of x x' for two rows of parameters."""
-        if empirical:
-            return lambda c, d: residual[:, c] * residual[:, d] / self.variance**2
-        if isinstance(self.model, GAUSSIAN):
-            return lambda c, d: np.full(len(mean), 1 / self.variance)
-        if isinstance(self.model, PoissonRegressor):
-            return lambda c, d: mean[:, 0]
-        return lambda c, d: mean[:, c] * ((c == d) - mean[:, d])
-
-
-def _diagonal(rows: _Rows, empirical: bool, scale: float) -> dict[str, Array]:
-    total = np.zeros(rows.theta.shape)
-    for D, weight, mean, residual in rows.chunks():
-        factor = rows.curvature(mean, residual, empirical)
-        by_class = np.column_stack([weight * factor(c, c) for c in range(len(total))])
-        total += (D.multiply(D) if sparse.issparse(D) else D * D).T.dot(by_class).T
-    total *= scale
-    if not getattr(rows.model, "fit_intercept", True):
-        total[:, -1] = 0.0
-    coef, intercept = rows.model.coef_, rows.model.intercept_
+    theta, intercept = np.atleast_2d(last.coef_), getattr(last, "fit_intercept", True)
+    if intercept:
+        theta = np.column_stack([theta, np.ravel(last.intercept_)])
+    needs_variance = isinstance(last, GAUSSIAN) and noise_variance is None
+    if y is None and (empirical or needs_variance):
+        raise ValueError(
+            "fisher_information: empirical=True, and a regressor without noise_variance, need the "
+            "responses; pass y"
+        )
+    Y = None if y is None else _responses(last, y, X.shape[0])
+    if needs_variance:
+        degrees = weight.sum() - theta.size
+        squares = weight @ (Y[:, 0] - last.predict(X)) ** 2
+        noise_variance = squares / degrees if degrees > 0 else 0.0
+    variance = 1.0 if noise_variance is None else noise_variance
+    if not 0 < variance < np.inf:
+        raise ValueError(
+            f"fisher_information: noise_variance must be positive and finite, and {X.shape[0]} "
+            f"rows may leave no residual for {theta.size} parameters; got {variance:.3g}"
+        )
+    C, p = theta.shape
+    H = np.zeros((C, p) if diagonal else (C, p, C, p))
+    for start in range(0, X.shape[0], CHUNK_ROWS):
+        part = slice(start, start + CHUNK_ROWS)
+        D = _design(X[part], intercept)
+        mean = _mean(last, safe_sparse_dot(D, theta.T, dense_output=True))
+        residual = Y[part] - mean if empirical else None
+        for c in range(C):
+            for d in range(c, c + 1 if diagonal else C):
+                v = weight[part] * _curvature(last, mean, residual, c, d, variance)
+                if diagonal:
+                    H[c] += (D * D).T @ v
+                else:
+                    H[c, :, d] += safe_sparse_dot(D.T, D * v[:, None], dense_output=True)
+                    H[d, :, c] = H[c, :, d]
+    if reduction == "mean":
+        H /= weight.sum()
+    if not diagonal:
+        return H.reshape(C * p, C * p)
+    coef, of_intercept = (H[:, :-1], H[:, -1]) if intercept else (H, np.zeros(C))
     return {
-        "coef_": total[:, :-1].reshape(np.shape(coef)),
-        "intercept_": total[:, -1].reshape(np.shape(intercept)),
+        "coef_": coef.reshape(np.shape(last.coef_)),
+        "intercept_": of_intercept.reshape(np.shape(last.intercept_)),
     }
 
 
-def _full(rows: _Rows, empirical: bool) -> Array:
-    C, p = rows.theta.shape
-    H = np.zeros((C, p, C, p))
-    for D, weight, mean, residual in rows.chunks():
-        factor = rows.curvature(mean, residual, empirical)
-        for c in range(C):
-            for d in range(c + 1):
-                v = (weight * factor(c, d))[:, None]
-                block = D.T @ (D.multiply(v) if sparse.issparse(D) else D * v)
-                H[c, :, d] += block.toarray() if sparse.issparse(block) else block
-    for c in range(C):
-        for d in range(c):
-            H[d, :, c] = H[c, :, d].T
-    return H.reshape(C * p, C * p)
-
-
-def _without_intercepts(H: Array, shape: tuple[int, int]) -> Array:
-    kept = (np.arange(shape[0] * shape[1]) + 1) % shape[1] != 0
-    return H[np.ix_(kept, kept)]
-
-
-def _check_kind(model: Any) -> None:
-    """Refuse models whose likelihood is another."""
+def _known(model: Any) -> Any:
+    """The model, if its likelihood is known."""
     check_is_fitted(model)
-    name = type(model).__name__
+    known = isinstance(model, (*GAUSSIAN, LogisticRegression, PoissonRegressor))
     if isinstance(model, SGDClassifier):
-        known = model.loss == "log_loss" and len(model.classes_) == 2
-    else:
-        known = isinstance(model, (*GAUSSIAN, LogisticRegression, PoissonRegressor))
-    if not known:
+        known = model.loss == "log_loss" and len(model.coef_) == 1
+    if not known or (isinstance(model, GAUSSIAN) and len(np.atleast_2d(model.coef_)) > 1):
         raise TypeError(
-            f"fisher_information: the information of {name} is not known; pass a least-squares, "
-            "Poisson or logistic model, or use reweight.torch.fisher_information for a module"
+            f"fisher_information: the information of {type(model).__name__} is not known; pass a "
+            "least-squares model of one output, a Poisson or a logistic one, or use "
+            "reweight.torch.fisher_information for a module"
         )
-    if not isinstance(model, LogisticRegression) and np.ndim(model.coef_) == 2:
-        if len(model.coef_) > 1:
-            raise ValueError(
-                f"fisher_information: {name} has {len(model.coef_)} outputs; fit one at a time"
-            )
+    return model
 
 
-def _coefficients(model: Any) -> Array:
-    coef = np.atleast_2d(np.asarray(model.coef_, dtype=np.float64))
-    return np.column_stack([coef, np.broadcast_to(np.ravel(model.intercept_), len(coef))])
+def _design(X: Any, intercept: bool) -> Any:
+    """Rows, with a column of ones for the intercept."""
+    ones = np.ones((X.shape[0], int(intercept)))
+    if sparse.issparse(X):
+        return sparse.csr_array(sparse.hstack([X, ones]))
+    return np.hstack([X, ones])
+
+
+def _mean(model: Any, eta: Array) -> Array:
+    if isinstance(model, GAUSSIAN):
+        return eta
+    if isinstance(model, PoissonRegressor):
+        return np.exp(eta)
+    return softmax(eta, axis=1) if eta.shape[1] > 1 else expit(eta)
+
+
+def _curvature(model, mean: Array, residual: Array | None, c: int, d: int, variance: float) -> Any:
+    """Factor of x x' for two rows of parameters."""
+    if residual is not None:
+        return residual[:, c] * residual[:, d] / variance**2
+    if isinstance(model, GAUSSIAN):
+        return 1 / variance
+    return mean[:, c] * ((c == d) - (0 if isinstance(model, PoissonRegressor) else mean[:, d]))
 
 
 def _responses(model: Any, y: ArrayLike, n_rows: int) -> Array:
     """Responses as a column, or as indicators of the classes."""
     y = np.asarray(y)
-    if y.shape[0] != n_rows or y.size != n_rows:
-        raise ValueError(
-            f"fisher_information: y has shape {y.shape} but X has {n_rows} rows; pass one response "
-            "a row"
-        )
-    y = y.ravel()
+    if y.size != n_rows:
+        raise ValueError(f"fisher_information: y has shape {y.shape} but X has {n_rows} rows")
+    y = y.reshape(-1, 1)
     if not hasattr(model, "classes_"):
-        return y.astype(np.float64)[:, None]
-    unknown = np.setdiff1d(y, model.classes_)
-    if unknown.size:
+        return y.astype(np.float64)
+    if not np.isin(y, model.classes_).all():
         raise ValueError(
-            f"fisher_information: y has the class {unknown[0]}, which the model does not know; "
-            f"its classes are {list(model.classes_)}"
+            "fisher_information: y has classes that the model does not know; its classes are "
+            f"{list(model.classes_)}"
         )
-    indicators = (y[:, None] == model.classes_).astype(np.float64)
-    return indicators if len(model.coef_) > 1 else indicators[:, 1:]
-
-
-def _noise_variance(rows: _Rows, given: float | None) -> float:
-    if given is not None:
-        if not 0 < given < np.inf:
-            raise ValueError(
-                f"fisher_information: noise_variance must be positive and finite, got {given!r}"
-            )
-        return float(given)
-    if rows.y is None:
-        raise ValueError(
-            "fisher_information: the error variance of a regressor is not known; pass y or "
-            "noise_variance"
-        )
-    squares = sum(float(w @ r[:, 0] ** 2) for _, w, _, r in rows.chunks())
-    n_parameters = rows.theta.shape[1] - (not getattr(rows.model, "fit_intercept", True))
-    degrees = rows.weight.sum() - n_parameters
-    if degrees <= 0 or squares == 0:
-        raise ValueError(
-            f"fisher_information: {rows.X.shape[0]} rows leave no residual for {n_parameters} "
-            "parameters; pass noise_variance"
-        )
-    return squares / degrees
+    return (y == model.classes_[-len(model.coef_) :]).astype(np.float64)

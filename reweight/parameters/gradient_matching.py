@@ -51,7 +51,7 @@ def gradient_matching_weights(
     ValueError
         If numbers of tasks do not fit or numbers are not finite.
     KeyError
-        If importances are of different parameters.
+        If an importance lacks a parameter of the first.
 
     See Also
     --------
@@ -79,40 +79,21 @@ def gradient_matching_weights(
     T = len(importances)
     if not T:
         raise ValueError("gradient_matching_weights: pass the importance of at least one task")
-    alpha = _one_a_task("task_weights", task_weights, T)
-    factors = _one_a_task("scale", 1.0 if scale is None else scale, T)
-    if not np.isfinite([base_scale, damping]).all() or damping < 0:
+    alpha = np.broadcast_to(np.asarray(task_weights, dtype=np.float64), T)
+    factors = np.broadcast_to(np.asarray(1.0 if scale is None else scale, dtype=np.float64), T)
+    if not np.isfinite([*alpha, *factors, base_scale, damping]).all() or damping < 0:
         raise ValueError(
-            "gradient_matching_weights: base_scale and damping must be finite and damping not "
-            f"negative, got {base_scale} and {damping}"
+            "gradient_matching_weights: task_weights, scale, base_scale and damping must be "
+            "finite and damping not negative"
         )
-    names = list(importances[0])
-    for other in [*importances[1:], *([] if base_importance is None else [base_importance])]:
-        different = sorted(set(names) ^ set(other))
-        if different:
-            raise KeyError(
-                f"gradient_matching_weights: {different[0]!r} is in some importances only; pass "
-                "those of models of one architecture"
-            )
-    anchor = {
-        name: damping + (0.0 if base_importance is None else base_scale * base_importance[name])
-        for name in names
-    }
+    anchor = dict.fromkeys(importances[0], damping)
+    if base_importance is not None:
+        anchor = {name: damping + base_scale * base_importance[name] for name in anchor}
     rest = 1.0 - float(alpha.sum())
     return [
-        {name: rest * anchor[name] for name in names},
+        {name: rest * H_0 for name, H_0 in anchor.items()},
         *(
-            {name: a * (anchor[name] + s * importance[name]) for name in names}
-            for a, s, importance in zip(alpha.tolist(), factors.tolist(), importances, strict=True)
+            {name: a * (H_0 + s * H[name]) for name, H_0 in anchor.items()}
+            for a, s, H in zip(alpha.tolist(), factors.tolist(), importances, strict=True)
         ),
     ]
-
-
-def _one_a_task(name: str, values: ArrayLike, n_tasks: int) -> np.ndarray:
-    array = np.asarray(values, dtype=np.float64)
-    if array.shape not in ((), (n_tasks,)) or not np.isfinite(array).all():
-        raise ValueError(
-            f"gradient_matching_weights: {name} must be a finite number or one for each of "
-            f"{n_tasks} tasks, got {values!r}"
-        )
-    return np.broadcast_to(array, n_tasks)

@@ -1,5 +1,6 @@
 """Model Stock: how far to trust the mean of a few fits against their common anchor."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,15 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reweight.parameters._tensors import (
-    BLOCK_ENTRIES,
-    check_names,
+    check_options,
+    empty,
     is_floating,
-    plain,
     row_blocks,
-    same_shape,
+    shared_tensors,
     widened,
 )
-from reweight.parameters.views import check_same_inputs, get_parameters
+from reweight.parameters.views import check_models, get_parameters
 
 Array = NDArray[np.float64]
 
@@ -81,79 +81,58 @@ def stock_weights(
     >>> average_parameters([base, *models], weights)["w"].round(3)
     array([1.243, 0.414])
     """
-    for name, value, known in (
-        ("granularity", granularity, ("tensor", "row", "global")),
-        ("aggregate", aggregate, ("cosine", "angle")),
-    ):
-        if value not in known:
-            raise ValueError(f"stock_weights: {name} must be one of {known}, got {value!r}")
-    if len(models) < 2:
+    check_options(
+        "stock_weights",
+        granularity=(granularity, ("tensor", "row", "global")),
+        aggregate=(aggregate, ("cosine", "angle")),
+    )
+    K = len(models)
+    if K < 2:
         raise ValueError(
-            f"stock_weights: needs at least two models besides the base, got {len(models)}; the "
-            "angle of one alone is not defined"
+            f"stock_weights: needs at least two models besides the base, got {K}; the angle of "
+            "one alone is not defined"
         )
-    check_same_inputs([base, *models], "stock_weights")
+    check_models([base, *models], "stock_weights")
     parameters = [get_parameters(model) for model in (base, *models)]
-    check_names(parameters, "stock_weights")
-    grams: dict[str, Array] = {}
-    shapes: dict[str, tuple] = {}
-    for name in parameters[0]:
-        tensors = [plain(p[name]) for p in parameters]
-        same_shape(name, tensors, "stock_weights")
-        if is_floating(tensors[0]):
-            by_row = granularity == "row" and len(tensors[0].shape) > 1
-            grams[name] = _gram_of_offsets(tensors, by_row)
-            shapes[name] = tuple(tensors[0].shape) if by_row else ()
+    grams = {
+        name: _gram_of_offsets(tensors, granularity == "row" and tensors[0].ndim > 1)
+        for name, tensors in shared_tensors(parameters, "stock_weights")
+        if is_floating(tensors[0])
+    }
     if granularity == "global" and grams:
         grams = dict.fromkeys(grams, sum(grams.values()))
-    K = len(models)
-    t = {name: _ratio(gram, K, aggregate, clip) for name, gram in grams.items()}
-    ratios = {name: _shaped(value, shapes[name]) for name, value in t.items()}
-    return [
-        {name: 1 - value for name, value in ratios.items()},
-        *({name: value / K for name, value in ratios.items()} for _ in range(K)),
-    ]
+    t = {name: _ratio(gram, aggregate, clip) for name, gram in grams.items()}
+    each = {name: value / K for name, value in t.items()}
+    return [{name: 1 - value for name, value in t.items()}, *(dict(each) for _ in models)]
 
 
 def _gram_of_offsets(tensors: Sequence[Any], by_row: bool) -> Array:
-    """Inner products of the offsets from the first tensor, of shape (n_rows or 1, K, K)."""
+    """Inner products of the offsets from the first tensor, (K, K), or (n_rows, 1, ..., K, K)."""
     base, *models = tensors
-    K, shape = len(models), tuple(base.shape)
-    grams = []
-    for rows in row_blocks(shape, BLOCK_ENTRIES):
+    K, grams = len(models), []
+    for rows in row_blocks(base.shape):
         origin = widened(base[rows])
         n_rows = origin.shape[0] if by_row else 1
-        size = int(np.prod(origin.shape)) // max(n_rows, 1)
-        offsets = _buffer(origin, (n_rows, K, size))
+        offsets = empty(origin, (n_rows, K, math.prod(origin.shape) // n_rows))
         for k, model in enumerate(models):
-            offsets[:, k] = (widened(model[rows]) - origin).reshape(n_rows, size)
+            offsets[:, k] = (widened(model[rows]) - origin).reshape(n_rows, -1)
         grams.append(np.array((offsets @ offsets.mT).tolist(), dtype=np.float64))
     if by_row:
-        return np.concatenate(grams)
-    return np.sum(grams, axis=0) if grams else np.zeros((1, K, K))
+        return np.concatenate(grams).reshape(-1, *[1] * (base.ndim - 1), K, K)
+    return np.sum(grams, axis=(0, 1)) if grams else np.zeros((K, K))
 
 
-def _buffer(like: Any, shape: tuple) -> Any:
-    return like.new_empty(shape) if hasattr(like, "new_empty") else np.empty(shape, like.dtype)
-
-
-def _ratio(gram: Array, K: int, aggregate: str, clip: bool) -> Array:
-    """Where on the line from the anchor to the mean, for each row of a stack of Gram matrices."""
-    upper = np.triu_indices(K, 1)
-    norms = np.sqrt(np.einsum("rkk->rk", gram))
-    lengths = (norms[:, :, None] * norms[:, None])[:, *upper]
-    products = gram[:, *upper]
-    cosines = np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
-    cosines = cosines.clip(-1, 1)
+def _ratio(gram: Array, aggregate: str, clip: bool) -> Any:
+    """Where on the line from the anchor to the mean, for each Gram matrix."""
+    K = gram.shape[-1]
+    norms = np.sqrt(np.einsum("...kk->...k", gram))
+    lengths = norms[..., None] * norms[..., None, :]
+    cosines = np.divide(gram, lengths, out=np.zeros_like(gram), where=lengths > 0).clip(-1, 1)
+    pairs = cosines[..., *np.triu_indices(K, 1)]
     if aggregate == "angle":
-        c = np.cos(np.arccos(cosines).mean(axis=1))
-    else:
-        c = cosines.mean(axis=1)
+        pairs = np.cos(np.arccos(pairs).mean(axis=-1, keepdims=True))
+    c = pairs.mean(axis=-1)
     below = 1 + (K - 1) * c
     with np.errstate(divide="ignore", invalid="ignore"):
         t = K * c / below
-    return np.where(below <= 0, 0.0, t.clip(0, 1)) if clip else t
-
-
-def _shaped(t: Array, shape: tuple) -> Any:
-    return t.reshape(-1, *[1] * (len(shape) - 1)) if shape else float(t[0])
+    return np.where(below <= 0, 0.0, t.clip(0, 1))[()] if clip else t

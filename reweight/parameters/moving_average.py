@@ -5,30 +5,20 @@ from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
-from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state, get_tags, indexable
 from sklearn.utils._param_validation import HasMethods, Interval
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
+from reweight.parameters._delegation import PredictsByModel
 from reweight.parameters.averaging import average_parameters
+from reweight.parameters.views import copy_attributes, final_estimator
 from reweight.validation import count_rows, take_rows
 
 
-def _slow_has(name: str):
-    """Whether the estimator has a method, with its own words if it has not."""
-
-    def check(self) -> bool:
-        getattr(getattr(self, "estimator_", self.estimator), name)
-        return True
-
-    return check
-
-
-class MovingAverageEstimator(MetaEstimatorMixin, BaseEstimator):
+class MovingAverageEstimator(PredictsByModel, MetaEstimatorMixin, BaseEstimator):
     r"""Exponential moving average of the parameters of an estimator that learns in steps.
 
     A fast copy learns from each batch by `partial_fit`; a slow copy, which
@@ -80,9 +70,6 @@ class MovingAverageEstimator(MetaEstimatorMixin, BaseEstimator):
     Stojanovski, Z., Roth, K., Akata, Z. (2022). Momentum-based weight
     interpolation of strong zero-shot models for continual learning. NeurIPS
     workshop on interpolation regularizers.
-
-    Polyak, B., Juditsky, A. (1992). Acceleration of stochastic approximation by
-    averaging. SIAM Journal on Control and Optimization, 30.
 
     Examples
     --------
@@ -139,27 +126,21 @@ class MovingAverageEstimator(MetaEstimatorMixin, BaseEstimator):
         MovingAverageEstimator
         """
         self._validate_params()
-        for name in ("estimator_", "fast_estimator_", "n_updates_"):
-            vars(self).pop(name, None)
+        vars(self).pop("fast_estimator_", None)
         if y is None:
-            raise ValueError(
-                f"{type(self).__name__}: requires y to be passed, but the target y is None"
-            )
+            raise ValueError("requires y to be passed, but the target y is None")
         X, y = indexable(X, y)
-        n = count_rows(X)
-        classes = None
+        n, classes = count_rows(X), None
         if is_classifier(self.estimator):
             check_classification_targets(y)
             classes = np.unique(np.asarray(y))
-        random_state = check_random_state(self.random_state)
+        rng = check_random_state(self.random_state)
         for _ in range(self.max_iter):
-            order = random_state.permutation(n)
+            order = rng.permutation(n)
             # A batch without rows is left to the estimator, which has the words for it.
             for start in range(0, max(n, 1), self.batch_size):
-                X_rows, y_rows = take_rows(
-                    self.estimator, X, y, order[start : start + self.batch_size]
-                )
-                self.partial_fit(X_rows, y_rows, classes)
+                rows = order[start : start + self.batch_size]
+                self.partial_fit(*take_rows(self.estimator, X, y, rows), classes)
         self.n_iter_ = self.max_iter
         return self
 
@@ -188,28 +169,23 @@ class MovingAverageEstimator(MetaEstimatorMixin, BaseEstimator):
         MovingAverageEstimator
         """
         self._validate_params()
-        first = not hasattr(self, "fast_estimator_")
-        fast, slow = self._start() if first else (self.fast_estimator_, self.estimator_)
-        params = {"classes": classes} if first and classes is not None else {}
-        if sample_weight is not None:
-            params["sample_weight"] = sample_weight
-        fast.partial_fit(X, y, **params)
-        if slow is None:
-            slow = deepcopy(fast)
+        if first := not hasattr(self, "fast_estimator_"):
+            fast, slow = self._start()
+        else:
+            fast, slow = self.fast_estimator_, self.estimator_
+        params = {"classes": classes if first else None, "sample_weight": sample_weight}
+        fast.partial_fit(X, y, **{name: p for name, p in params.items() if p is not None})
+        slow = deepcopy(fast) if slow is None else slow
         self.estimator_ = average_parameters([slow, fast], [self.decay, 1 - self.decay])
-        self.fast_estimator_ = fast
-        self.n_updates_ = 1 if first else self.n_updates_ + 1
-        for name in ("classes_", "n_features_in_", "feature_names_in_"):
-            if hasattr(fast, name):
-                setattr(self, name, getattr(fast, name))
+        self.fast_estimator_, self.n_updates_ = fast, 1 if first else self.n_updates_ + 1
+        copy_attributes(fast, self)
         return self
 
     def _start(self) -> tuple[Any, Any]:
         """Fast and slow copy before the first batch."""
         if self.start_from is None:
             return clone(self.estimator), None
-        slow = self.start_from
-        slow = slow.estimator if isinstance(slow, FrozenEstimator) else slow
+        slow = final_estimator(self.start_from)
         check_is_fitted(slow)
         if type(slow) is not type(self.estimator):
             raise TypeError(
@@ -218,83 +194,10 @@ class MovingAverageEstimator(MetaEstimatorMixin, BaseEstimator):
             )
         return deepcopy(slow).set_params(**self.estimator.get_params(deep=False)), slow
 
-    @available_if(_slow_has("predict"))
-    def predict(self, X: Any) -> NDArray:
-        """Predictions of the slow copy.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Features.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-        """
-        check_is_fitted(self)
-        return self.estimator_.predict(X)
-
-    @available_if(_slow_has("predict_proba"))
-    def predict_proba(self, X: Any) -> NDArray:
-        """Class probabilities of the slow copy.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Features.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes)
-        """
-        check_is_fitted(self)
-        return self.estimator_.predict_proba(X)
-
-    @available_if(_slow_has("decision_function"))
-    def decision_function(self, X: Any) -> NDArray:
-        """Decision values of the slow copy.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Features.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,) or (n_samples, n_classes)
-        """
-        check_is_fitted(self)
-        return self.estimator_.decision_function(X)
-
-    @available_if(_slow_has("score"))
-    def score(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-        """Score of the slow copy.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Features.
-        y : array-like of shape (n_samples,)
-            Responses.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights.
-
-        Returns
-        -------
-        float
-        """
-        check_is_fitted(self)
-        return self.estimator_.score(X, y, sample_weight=sample_weight)
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "estimator_")
-
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         inner = get_tags(self.estimator)
-        tags.estimator_type = inner.estimator_type
-        tags.classifier_tags = inner.classifier_tags
-        tags.regressor_tags = inner.regressor_tags
-        tags.target_tags = inner.target_tags
+        for name in ("estimator_type", "classifier_tags", "regressor_tags", "target_tags"):
+            setattr(tags, name, getattr(inner, name))
         tags.input_tags.sparse = inner.input_tags.sparse
         return tags

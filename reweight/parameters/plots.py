@@ -53,24 +53,22 @@ def flip_path_plot(
             "BackwardCompatibleClassifier that held rows out"
         )
     weights, flips, accuracy = (np.asarray(path[name], dtype=float) for name in needed)
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        _, ax = plt.subplots(figsize=(6, 4), layout="constrained")
-    flips, accuracy = 100 * flips, 100 * accuracy
-    ax.plot(flips, accuracy, "o-", color=PALETTE[0], ms=3, lw=1.2, label="interpolated")
-    for end, label, marker in ((0, "new model", "s"), (-1, "old model", "D")):
-        ax.plot(flips[end], accuracy[end], marker, color=GREY, ms=7, label=label, zorder=3)
+    points = [(0, "new model", "s", GREY, 7), (-1, "old model", "D", GREY, 7)]
     if old_weight is not None:
         nearest = int(np.argmin(np.abs(weights - old_weight)))
         if abs(weights[nearest] - old_weight) > 1e-9:
             raise ValueError(
-                f"flip_path_plot: old_weight={old_weight} is not on the path; its weights go from "
+                f"flip_path_plot: old_weight={old_weight} is not on the path, which goes from "
                 f"{weights.min():g} to {weights.max():g} in {len(weights)} steps"
             )
-        label = f"taken (weight {old_weight:.2f})"
-        ax.plot(flips[nearest], accuracy[nearest], "o", color=PALETTE[1], ms=9, label=label)
-    ax.set_xlabel("Negative flips (% of rows)")
-    ax.set_ylabel("Accuracy (%)")
+        points.append((nearest, f"taken (weight {old_weight:.2f})", "o", PALETTE[1], 9))
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        _, ax = plt.subplots(figsize=(6, 4), layout="constrained")
+    ax.plot(100 * flips, 100 * accuracy, "o-", color=PALETTE[0], ms=3, lw=1.2, label="interpolated")
+    for i, label, marker, color, size in points:
+        ax.plot(100 * flips[i], 100 * accuracy[i], marker, color=color, ms=size, label=label)
+    ax.set(xlabel="Negative flips (% of rows)", ylabel="Accuracy (%)")
     ax.legend(frameon=False)
     return ax

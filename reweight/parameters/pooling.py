@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import cho_factor, cho_solve
-from scipy.stats import chi2, norm
+from scipy.stats import chi2
+from sklearn.utils import check_array
+from sklearn.utils.validation import check_symmetric
 
 Array = NDArray[np.float64]
 
@@ -36,9 +38,8 @@ class PooledEstimate:
     Examples
     --------
     >>> from reweight import pool_estimates
-    >>> pooled = pool_estimates([[1.0], [3.0]], [3.0, 1.0])
-    >>> pooled.stderr, pooled.confint().round(2)
-    (array([0.5]), array([[0.52, 2.48]]))
+    >>> pool_estimates([[1.0], [3.0]], [3.0, 1.0]).stderr
+    array([0.5])
     """
 
     mean: Array
@@ -53,21 +54,6 @@ class PooledEstimate:
     def stderr(self) -> Array:
         """Standard errors of `mean`."""
         return np.sqrt(np.diag(self.covariance))
-
-    def confint(self, confidence_level: float = 0.95) -> Array:
-        """Normal confidence intervals of the parameters.
-
-        Parameters
-        ----------
-        confidence_level : float, default=0.95
-            Probability that an interval covers its parameter.
-
-        Returns
-        -------
-        ndarray of shape (n_parameters, 2)
-        """
-        half = norm.ppf(0.5 + confidence_level / 2) * self.stderr
-        return np.column_stack([self.mean - half, self.mean + half])
 
 
 def pool_estimates(
@@ -146,76 +132,56 @@ def pool_estimates(
     >>> rest.mean
     array([1., 0.])
     """
-    estimates = _finite("estimates", estimates)
-    if estimates.ndim != 2 or not len(estimates):
+    theta = check_array(estimates, dtype=np.float64, input_name="estimates")
+    K, p = theta.shape
+    alpha = np.ones(K) if weights is None else _numbers("weights", weights)
+    if len(precisions) != K or alpha.shape != (K,):
         raise ValueError(
-            f"pool_estimates: estimates have shape {estimates.shape}; pass at least one, with one "
-            "row an estimate and one column a parameter"
-        )
-    K, p = estimates.shape
-    if len(precisions) != K:
-        raise ValueError(
-            f"pool_estimates: got {len(precisions)} precisions for {K} estimates; pass one each"
-        )
-    H = [_matrix(f"precisions[{k}]", precisions[k], p) for k in range(K)]
-    alpha = np.ones(K) if weights is None else _finite("weights", weights)
-    if alpha.shape != (K,):
-        raise ValueError(
-            f"pool_estimates: weights have shape {alpha.shape}; pass one for each of {K} estimates"
+            f"pool_estimates: got {K} estimates, {len(precisions)} precisions and weights of shape "
+            f"{alpha.shape}; pass one of each"
         )
     if (anchor is None) != (anchor_precision is None):
         raise ValueError("pool_estimates: pass both of anchor and anchor_precision, or neither")
-    origin, H_0 = np.zeros(p), np.zeros((p, p))
-    if anchor is not None:
-        origin = np.broadcast_to(_finite("anchor", anchor), p)
-        H_0 = _matrix("anchor_precision", anchor_precision, p)
-
-    precision = H_0 + sum(a * h for a, h in zip(alpha, H, strict=True))
+    origin = np.zeros(p) if anchor is None else _numbers("anchor", anchor)
+    H_0 = _matrix("anchor_precision", 0.0 if anchor is None else anchor_precision, p)
+    H = np.stack([_matrix(f"precisions[{k}]", value, p) for k, value in enumerate(precisions)])
+    precision = H_0 + np.tensordot(alpha, H, axes=1)
     factor = _factor(precision)
-    offsets = estimates - origin
-    pull = sum(a * ((H_0 + h) @ d) for a, h, d in zip(alpha, H, offsets, strict=True))
+    pull = np.einsum("k,kij,kj->i", alpha, H_0 + H, theta - origin)
     mean = origin + cho_solve(factor, pull)
     covariance = cho_solve(factor, np.eye(p))
     q, df, p_value, i2 = np.nan, 0, np.nan, np.nan
     if anchor is None and (alpha == 1).all():
-        q = float(sum((e - mean) @ h @ (e - mean) for e, h in zip(estimates, H, strict=True)))
-        df = sum(int(np.linalg.matrix_rank(h, hermitian=True)) for h in H) - p
+        q = float(np.einsum("ki,kij,kj->", theta - mean, H, theta - mean))
+        df = int(np.linalg.matrix_rank(H, hermitian=True).sum()) - p
         p_value = float(chi2.sf(q, df)) if df else np.nan
         i2 = max(0.0, 1 - df / q) if df and q > 0 else 0.0
     return PooledEstimate(mean, precision, (covariance + covariance.T) / 2, q, df, p_value, i2)
 
 
-def _finite(name: str, values: ArrayLike) -> Array:
-    array = np.asarray(values, dtype=np.float64)
-    if not np.isfinite(array).all():
-        raise ValueError(
-            f"pool_estimates: {name} contain {int((~np.isfinite(array)).sum())} NaN or infinite "
-            "entries; leave out sites without an estimate"
-        )
-    return array
+def _numbers(name: str, values: ArrayLike) -> Array:
+    return check_array(
+        values, dtype=np.float64, ensure_2d=False, ensure_min_samples=0, input_name=name
+    )
 
 
 def _matrix(name: str, values: ArrayLike, p: int) -> Array:
     """A number, diagonal or matrix as a symmetric matrix."""
-    array = _finite(name, values)
-    if array.shape in ((), (p,)):
-        return np.diag(np.broadcast_to(array, p))
-    if array.shape != (p, p):
+    array = np.asarray(values, dtype=np.float64)
+    array = np.diag(np.broadcast_to(array, p)) if array.shape in ((), (p,)) else array
+    if array.shape != (p, p) or not np.isfinite(array).all():
         raise ValueError(
-            f"pool_estimates: {name} has shape {array.shape}; pass a number, {p} diagonal entries "
-            f"or a matrix of shape {(p, p)}"
+            f"pool_estimates: {name} of shape {array.shape} must be a finite number, {p} diagonal "
+            f"entries or a matrix of shape {(p, p)}"
         )
-    if np.abs(array - array.T).max() > 1e-8 * np.abs(array).max():
-        raise ValueError(f"pool_estimates: {name} is not symmetric; pass an information matrix")
-    return (array + array.T) / 2
+    return check_symmetric(array, tol=1e-8 * np.abs(array).max(), raise_exception=True)
 
 
 def _factor(precision: Array) -> tuple[Array, bool]:
     """Cholesky factor, or an error also where only rounding makes the matrix definite."""
     try:
         factor = cho_factor(precision)
-        pivots = np.diag(factor[0]) ** 2
-        if (pivots > 1e-14 * np.diag(precision)).all():
+        if (np.diag(factor[0]) ** 2 > 1e-14 * np.diag(precision)).all():
             return factor
     except np.linalg.LinAlgError:
         pass

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.metrics.pairwise import cosine_similarity
 
+from reweight.parameters._tensors import check_options
 from reweight.validation import warn_weights
 
 
@@ -47,26 +49,13 @@ def similarity_weights(
     >>> similarity_weights([[1.0, 0.0]], [[[3.0, 0.0]], [[1.0, 0.0], [0.0, 2.0]]], reduce="mean")
     array([0.66666667, 0.33333333])
     """
-    if reduce not in ("sum", "mean"):
-        raise ValueError(f"similarity_weights: reduce must be 'sum' or 'mean', got {reduce!r}")
-    if not len(sources):
-        raise ValueError("similarity_weights: pass the rows of at least one source")
-    direction = _unit_rows("target", target).mean(axis=0)
-    weights = np.empty(len(sources))
-    for k, source in enumerate(sources):
-        rows = _unit_rows(f"sources[{k}]", source)
-        if rows.shape[1] != len(direction):
-            raise ValueError(
-                f"similarity_weights: sources[{k}] has {rows.shape[1]} columns but target "
-                f"{len(direction)}; use the same features"
-            )
-        cosines = rows @ direction
-        weights[k] = cosines.sum() if reduce == "sum" else cosines.mean()
-    negative = weights < 0
-    if negative.any():
+    check_options("similarity_weights", reduce=(reduce, ("sum", "mean")))
+    cosines = [cosine_similarity(target, rows).mean(axis=0) for rows in sources]
+    weights = np.array([getattr(row, reduce)() for row in cosines])
+    if (weights < 0).any():
         warn_weights(
-            f"similarity_weights: {int(negative.sum())} of {len(weights)} sources point away from "
-            "the target and get weight 0; look at what they hold"
+            f"similarity_weights: {int((weights < 0).sum())} of {len(weights)} sources point away "
+            "from the target and get weight 0; look at what they hold"
         )
     weights = weights.clip(0)
     if not weights.sum() > 0:
@@ -75,14 +64,3 @@ def similarity_weights(
             "that the features mean the same"
         )
     return weights / weights.sum()
-
-
-def _unit_rows(name: str, rows: ArrayLike) -> NDArray[np.float64]:
-    array = np.asarray(rows, dtype=np.float64)
-    if array.ndim != 2 or not array.size or not np.isfinite(array).all():
-        raise ValueError(
-            f"similarity_weights: {name} must be a finite array of shape (n_rows, n_features), got "
-            f"shape {array.shape}"
-        )
-    norms = np.linalg.norm(array, axis=1, keepdims=True)
-    return array / np.where(norms > 0, norms, 1.0)

@@ -12,6 +12,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from reweight.parameters._tensors import Parameters
 
+# Attributes of a layer each, in a list, and single ones.
+LISTS, ARRAYS = ("coefs_", "intercepts_"), ("coef_", "intercept_")
+
 
 def get_parameters(model: Any) -> dict[str, Any]:
     """Parameters of a fitted model by name, as views where the model stores arrays.
@@ -21,7 +24,7 @@ def get_parameters(model: Any) -> dict[str, Any]:
     model : mapping, module or estimator
         A mapping of names to arrays (returned as it is), an object with
         `state_dict()` and `load_state_dict()` such as a torch module, a fitted
-        scikit-learn estimator with `coefs_` and `intercepts_` or with `coef_`,
+        scikit-learn estimator that stores `coefs_` and `intercepts_` or `coef_`,
         or a Pipeline that ends in one. A `FrozenEstimator` is looked into.
 
     Returns
@@ -49,17 +52,16 @@ def get_parameters(model: Any) -> dict[str, Any]:
     if _is_module(model):
         return dict(model.state_dict())
     model = final_estimator(model)
-    if hasattr(model, "coefs_") and hasattr(model, "intercepts_"):
-        names = ("coefs_", "intercepts_")
-        return {f"{name}.{i}": a for name in names for i, a in enumerate(getattr(model, name))}
-    if hasattr(model, "coef_"):
-        names = [name for name in ("coef_", "intercept_") if hasattr(model, name)]
-        return {name: np.asarray(getattr(model, name)) for name in names}
+    stored = getattr(model, "__dict__", {})  # an attribute that is computed cannot be set
+    if "coefs_" in stored:
+        return {f"{name}.{i}": a for name in LISTS for i, a in enumerate(stored[name])}
+    if "coef_" in stored:
+        return {name: np.asarray(stored[name]) for name in ARRAYS if name in stored}
     if hasattr(model, "fit"):
         check_is_fitted(model)
     raise TypeError(
         f"get_parameters: {type(model).__name__} has no coef_, coefs_ or state_dict; only models "
-        "that are described by arrays of parameters can be averaged"
+        "that store arrays of parameters can be averaged"
     )
 
 
@@ -82,8 +84,6 @@ def set_parameters(model: Any, parameters: Parameters) -> Any:
     ------
     ValueError
         If names differ from the model's.
-    TypeError
-        If the model computes its parameters and cannot be given others.
 
     Examples
     --------
@@ -108,103 +108,55 @@ def set_parameters(model: Any, parameters: Parameters) -> Any:
         copy.load_state_dict(parameters)
         return copy
     last = final_estimator(copy)
-    try:
-        for name in ("coefs_", "intercepts_"):
-            if f"{name}.0" in parameters:
-                arrays = [
-                    np.array(parameters[f"{name}.{i}"]) for i in range(len(getattr(last, name)))
-                ]
-                setattr(last, name, arrays)
-        for name in {"coef_", "intercept_"} & set(parameters):
-            value = np.array(parameters[name])
-            setattr(last, name, float(value) if value.ndim == 0 else value)
-    except AttributeError as error:
-        raise TypeError(
-            f"set_parameters: {type(last).__name__} computes its parameters ({error}); use a "
-            "linear model that stores them, such as LinearSVC for SVC"
-        ) from error
+    for name in parameters:
+        attribute, _, layer = name.partition(".")
+        value = np.array(parameters[name])
+        if layer:
+            getattr(last, attribute)[int(layer)] = value
+        else:
+            setattr(last, attribute, value if value.ndim else float(value))
     return copy
 
 
 def final_estimator(model: Any) -> Any:
-    """The estimator that holds the parameters: past FrozenEstimator and Pipeline.
-
-    Parameters
-    ----------
-    model : estimator
-        Estimator.
-
-    Returns
-    -------
-    estimator
-    """
+    """The estimator that holds the parameters: past FrozenEstimator and Pipeline."""
     while isinstance(model, FrozenEstimator | Pipeline):
         model = model.estimator if isinstance(model, FrozenEstimator) else model.steps[-1][1]
     return model
 
 
 def preprocessing_steps(model: Any) -> list[Any]:
-    """Steps of a pipeline before the last; none for anything else.
-
-    Parameters
-    ----------
-    model : estimator
-        Estimator.
-
-    Returns
-    -------
-    list of transformers
-    """
+    """Steps of a pipeline before the last; none for anything else."""
     while isinstance(model, FrozenEstimator):
         model = model.estimator
     return [step for _, step in model.steps[:-1]] if isinstance(model, Pipeline) else []
 
 
-def check_same_inputs(models: Sequence[Any], caller: str) -> None:
-    """Refuse models that read other features, or the same ones after other preprocessing.
-
-    Parameters
-    ----------
-    models : sequence of models
-        Models.
-    caller : str
-        Whom an error message names.
-
-    Raises
-    ------
-    ValueError
-        If features or fitted preprocessing differ.
-    """
+def check_models(models: Sequence[Any], caller: str) -> None:
+    """Refuse none, and models that read other features or the same after other preprocessing."""
+    if not models:
+        raise ValueError(f"{caller}: pass at least one model")
     for name in ("n_features_in_", "feature_names_in_"):
-        seen = [list(np.atleast_1d(getattr(m, name))) for m in models if hasattr(m, name)]
-        for value in seen[1:]:
-            if value != seen[0]:
-                raise ValueError(
-                    f"{caller}: models differ in {name}, {_short(seen[0])} and {_short(value)}; "
-                    "fit all of them on the same features in the same order"
-                )
+        seen = [str(np.asarray(getattr(m, name)).tolist()) for m in models if hasattr(m, name)]
+        if len(set(seen)) > 1:
+            raise ValueError(
+                f"{caller}: models differ in {name}, {' and '.join(dict.fromkeys(seen))}; fit all "
+                "of them on the same features in the same order"
+            )
     first, *others = [preprocessing_steps(model) for model in models]
     for steps in others:
-        same = len(steps) == len(first) and all(
-            a is b or _fingerprint(a) == _fingerprint(b) for a, b in zip(first, steps, strict=True)
-        )
-        if not same:
+        if steps != first and [joblib.hash(s) for s in steps] != [joblib.hash(s) for s in first]:
             raise ValueError(
                 f"{caller}: the fitted preprocessing of the pipelines differs, so their "
                 "coefficients are in different units; fit the preprocessing once and share it"
             )
 
 
-def _fingerprint(step: Any) -> Any:
-    """Hash of the whole state of a step; the step itself if it cannot be pickled."""
-    try:
-        return joblib.hash(step)
-    except Exception:  # pickling runs the step's own code, which may raise anything
-        return step
-
-
-def _short(values: list) -> str:
-    return str(values[0]) if len(values) == 1 else f"[{', '.join(map(str, values[:5]))}, ...]"
+def copy_attributes(model: Any, estimator: Any) -> None:
+    """Give an estimator the classes and features that a fitted model knows."""
+    for name in ("classes_", "n_features_in_", "feature_names_in_"):
+        if hasattr(model, name):
+            setattr(estimator, name, getattr(model, name))
 
 
 def _is_module(model: Any) -> bool:

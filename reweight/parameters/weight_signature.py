@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reweight.parameters._tensors import check_names, is_floating, plain, same_shape, widened
+from reweight.parameters._tensors import is_floating, shared_tensors, widened
 from reweight.parameters.views import get_parameters, set_parameters
 
 
@@ -67,12 +67,9 @@ class WeightSignature:
         if n_layers is not None and n_layers < 1:
             raise ValueError(f"WeightSignature: n_layers must be at least 1, got {n_layers}")
         parameters = [get_parameters(model) for model in (base, clean, robust)]
-        check_names(parameters, "WeightSignature")
-        offsets = {}
-        for name in _first_layers(parameters[0], n_layers):
-            tensors = [plain(p[name]) for p in parameters]
-            same_shape(name, tensors, "WeightSignature")
-            if is_floating(tensors[0]):
+        kept, offsets = _first_layers(parameters[0], n_layers), {}
+        for name, tensors in shared_tensors(parameters, "WeightSignature"):
+            if name in kept and is_floating(tensors[0]):
                 start, *ends = map(widened, tensors)
                 u, d = (end - start for end in ends)
                 length = float((u * u).sum())
@@ -95,18 +92,11 @@ class WeightSignature:
         model
         """
         parameters = dict(get_parameters(target))
-        missing = sorted(set(self.offsets) - set(parameters))
-        if missing:
-            raise ValueError(
-                f"WeightSignature: architecture differs, the target has no parameter "
-                f"{missing[0]!r}; pass a model of the architecture of the signature"
-            )
-        for name, offset in self.offsets.items():
-            tensor = plain(parameters[name])
-            same_shape(name, [tensor, offset], "WeightSignature")
-            patched = widened(tensor) + strength * offset
-            same = hasattr(patched, "to")
-            parameters[name] = patched.to(tensor) if same else patched.astype(tensor.dtype)
+        patched = {name: parameters[name] for name in self.offsets if name in parameters}
+        for name, (tensor, offset) in shared_tensors([patched, self.offsets], "WeightSignature"):
+            total = widened(tensor) + strength * offset
+            is_tensor = hasattr(total, "to")
+            parameters[name] = total.to(tensor) if is_tensor else total.astype(tensor.dtype)
         return set_parameters(target, parameters)
 
     def quantize(self, n_values: int) -> "WeightSignature":
@@ -127,32 +117,24 @@ class WeightSignature:
         for name, offset in self.offsets.items():
             lowest = float(offset.min())
             step = (float(offset.max()) - lowest) / (n_values - 1)
-            rounded = lowest + step * ((offset - lowest) / (step or 1.0)).round()
-            quantized[name] = rounded if step > 0 else offset
+            quantized[name] = lowest + step * ((offset - lowest) / (step or 1.0)).round()
         return type(self)(quantized)
 
     def __add__(self, other: "WeightSignature") -> "WeightSignature":
         if not isinstance(other, WeightSignature):
             return NotImplemented
-        names = [*self.offsets, *(n for n in other.offsets if n not in self.offsets)]
-        total = {}
-        for name in names:
-            parts = [s.offsets[name] for s in (self, other) if name in s.offsets]
-            same_shape(name, parts, "WeightSignature")
-            total[name] = sum(parts[1:], parts[0])
-        return type(self)(total)
+        common = {name: other.offsets[name] + self.offsets.get(name, 0) for name in other.offsets}
+        return type(self)({**self.offsets, **common})
 
 
-def _first_layers(parameters: Mapping[str, Any], n_layers: int | None) -> list[str]:
+def _first_layers(parameters: Mapping[str, Any], n_layers: int | None) -> set[str]:
     """Names of all tensors, or of the first layers that have a matrix or kernel."""
-    if n_layers is None:
-        return list(parameters)
-    weights = [_layer(name) for name in parameters if len(parameters[name].shape) >= 2]
-    kept = set(list(dict.fromkeys(weights))[:n_layers])
-    return [name for name in parameters if _layer(name) in kept]
 
+    def layer(name: str) -> str:
+        """What the names of a layer's weights and biases share."""
+        head, _, tail = name.rpartition(".")
+        return tail if head in ("coefs_", "intercepts_") else head
 
-def _layer(name: str) -> str:
-    """What the names of a layer's weights and biases share."""
-    head, _, tail = name.rpartition(".")
-    return tail if head in ("coefs_", "intercepts_") else head
+    layers = dict.fromkeys(layer(n) for n, tensor in parameters.items() if tensor.ndim >= 2)
+    kept = list(layers)[:n_layers]
+    return {name for name in parameters if n_layers is None or layer(name) in kept}

@@ -50,9 +50,9 @@ def test_bad_input_is_refused():
     X, y = load_iris(return_X_y=True)
     model = LogisticRegression(max_iter=500).fit(X, y)
     for old in ([], [0, 1, 2]):
-        with pytest.raises(ValueError, match="name some but not all"):
+        with pytest.raises(ValueError, match="some but not all classes"):
             align_class_weights(model, old)
-    with pytest.raises(ValueError, match=r"old_classes has .*7"):
+    with pytest.raises(ValueError, match=r"old_classes \[7\] are not all known"):
         align_class_weights(model, [7])
     with pytest.raises(ValueError, match="value must be positive"):
         align_class_weights(model, [0], value=0.0)

@@ -162,21 +162,21 @@ def test_bad_input_is_refused(X, rng):
         model.fit(X, labels + 1)
         with pytest.raises(TypeError, match=f"information of {type(model).__name__} is not known"):
             fisher_information(model, X)
-    with pytest.raises(ValueError, match="pass y or noise_variance"):
+    with pytest.raises(ValueError, match="without noise_variance, need the responses"):
         fisher_information(linear, X)
     with pytest.raises(ValueError, match="noise_variance must be positive"):
         fisher_information(linear, X, noise_variance=-1.0)
-    with pytest.raises(ValueError, match="4 rows leave no residual"):
+    with pytest.raises(ValueError, match="4 rows may leave no residual"):
         fisher_information(LinearRegression().fit(X[:4], y[:4]), X[:4], y[:4])
-    with pytest.raises(ValueError, match="empirical=True needs the responses"):
+    with pytest.raises(ValueError, match="empirical=True.* need the responses"):
         fisher_information(logistic, X, empirical=True)
-    with pytest.raises(ValueError, match="class 7, which the model does not know"):
+    with pytest.raises(ValueError, match="classes that the model does not know"):
         fisher_information(logistic, X, np.full(80, 7), empirical=True)
     with pytest.raises(ValueError, match=r"y has shape \(3,\) but X has 80 rows"):
         fisher_information(logistic, X, [0, 1, 0], empirical=True)
     with pytest.raises(ValueError, match="kind must be one of"):
         fisher_information(logistic, X, kind="dense")
-    with pytest.raises(ValueError, match="2 outputs"):
+    with pytest.raises(TypeError, match="least-squares model of one output"):
         fisher_information(LinearRegression().fit(X, X[:, :2]), X, noise_variance=1.0)
     with pytest.raises(ValueError, match="expecting 3 features"):
         fisher_information(logistic, X[:, :2])

@@ -97,13 +97,13 @@ def test_bad_input_is_refused(tasks):
     base, models, H, _ = tasks
     with pytest.raises(ValueError, match="at least one task"):
         gradient_matching_weights([])
-    with pytest.raises(ValueError, match="task_weights must be a finite number or one for each"):
+    with pytest.raises(ValueError, match="could not be broadcast"):
         gradient_matching_weights(H, task_weights=[1.0, 2.0])
-    with pytest.raises(ValueError, match="scale must be a finite number"):
+    with pytest.raises(ValueError, match="must be finite"):
         gradient_matching_weights(H, scale=np.nan)
     with pytest.raises(ValueError, match="damping not negative"):
         gradient_matching_weights(H, damping=-1.0)
-    with pytest.raises(KeyError, match="'v' is in some importances only"):
-        gradient_matching_weights(H, {"v": 1.0, "w": 1.0})
-    with pytest.raises(ValueError, match="'w' have a negative sum"):
+    with pytest.raises(KeyError, match="w"):
+        gradient_matching_weights(H, {"v": 1.0})
+    with pytest.raises(ValueError, match="'w' are .* a negative sum"):
         merge(base, models, H, task_weights=-1.0)

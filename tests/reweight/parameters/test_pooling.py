@@ -38,8 +38,6 @@ def test_least_squares_pool_to_those_of_the_stacked_rows(sites):
     assert_allclose(pooled.precision, D.T @ D, rtol=1e-12)
     assert_allclose(pooled.covariance, np.linalg.inv(D.T @ D), rtol=1e-10)
     assert_allclose(pooled.stderr, np.sqrt(np.diag(np.linalg.inv(D.T @ D))), rtol=1e-10)
-    z = stats.norm.ppf(0.95)
-    assert_allclose(pooled.confint(0.9)[:, 1], pooled.mean + z * pooled.stderr)
 
 
 def test_ridge_fits_pool_to_the_joint_one_for_any_weights(sites, rng):
@@ -133,13 +131,13 @@ ONE = np.ones((1, 2))
 @pytest.mark.parametrize(
     ("arguments", "options", "error", "message"),
     [
-        (([], []), {}, ValueError, "pass at least one"),
-        (([1.0, 2.0], [1.0, 1.0]), {}, ValueError, r"shape \(2,\)"),
-        ((ONE, [1.0, 1.0]), {}, ValueError, "got 2 precisions for 1 estimates"),
-        ((ONE, [np.ones(3)]), {}, ValueError, r"precisions\[0\] has shape \(3,\)"),
-        ((ONE, [np.array([[1.0, 0.5], [0.0, 1.0]])]), {}, ValueError, "not symmetric"),
-        (([[np.nan, 0.0]], [1.0]), {}, ValueError, "estimates contain 1 NaN"),
-        ((ONE, [1.0]), {"weights": [1.0, 2.0]}, ValueError, "pass one for each of 1"),
+        (([], []), {}, ValueError, "Expected 2D array"),
+        (([1.0, 2.0], [1.0, 1.0]), {}, ValueError, "Expected 2D array"),
+        ((ONE, [1.0, 1.0]), {}, ValueError, "got 1 estimates, 2 precisions"),
+        ((ONE, [np.ones(3)]), {}, ValueError, r"precisions\[0\] of shape \(3,\)"),
+        ((ONE, [np.array([[1.0, 0.5], [0.0, 1.0]])]), {}, ValueError, "must be symmetric"),
+        (([[np.nan, 0.0]], [1.0]), {}, ValueError, "estimates contains NaN"),
+        ((ONE, [1.0]), {"weights": [1.0, 2.0]}, ValueError, r"weights of shape \(2,\)"),
         ((ONE, [1.0]), {"anchor": [0, 0]}, ValueError, "pass both of anchor"),
         ((ONE, [np.ones((2, 2))]), {}, np.linalg.LinAlgError, "total precision is not positive"),
         ((ONE, [-1.0]), {}, np.linalg.LinAlgError, "a site may be separated or collinear"),

@@ -35,11 +35,11 @@ def test_clients_that_point_away_weigh_nothing():
 
 
 def test_bad_input_is_refused():
-    with pytest.raises(ValueError, match="at least one source"):
+    with pytest.raises(ValueError, match="no source is alike"):
         similarity_weights([[1.0]], [])
-    with pytest.raises(ValueError, match=r"sources\[1\] has 1 columns but target 2"):
+    with pytest.raises(ValueError, match="Incompatible dimension"):
         similarity_weights([[1.0, 0.0]], [[[1.0, 0.0]], [[1.0]]])
-    with pytest.raises(ValueError, match="target must be a finite array"):
+    with pytest.raises(ValueError, match="contains NaN"):
         similarity_weights([[np.nan, 1.0]], [[[1.0, 0.0]]])
     with pytest.raises(ValueError, match="reduce must be"):
         similarity_weights([[1.0]], [[[1.0]]], reduce="max")
