@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from reweight.base import Weighter
     from reweight.cross_fitting import cross_fit
+    from reweight.datasets.noisy_labels import make_noisy_labels
     from reweight.datasets.quantile_models import make_quantile_models
     from reweight.datasets.response_errors import make_response_errors
     from reweight.datasets.timber_reuse import make_timber_reuse
@@ -36,8 +37,10 @@ if TYPE_CHECKING:
     )
     from reweight.metrics.uncertainty import uncertainty_report
     from reweight.noisy_labels.contrastive_fragments import ContrastiveFragmentSelector
+    from reweight.noisy_labels.noisy_label_classifier import NoisyLabelClassifier
     from reweight.noisy_labels.plots import response_error_plot
     from reweight.noisy_labels.response_errors import ResponseErrorDetector
+    from reweight.noisy_labels.transition_matrix import anchor_transition, dual_transition
     from reweight.normalization import effective_sample_size, normalize_weights
     from reweight.ordinal.parallel_test import parallel_test
     from reweight.ordinal.plots import boundary_coefficient_plot, validation_path_plot
@@ -59,9 +62,17 @@ if TYPE_CHECKING:
     from reweight.parameters.similarity import similarity_weights
     from reweight.parameters.views import get_parameters, set_parameters
     from reweight.parameters.weight_signature import WeightSignature
+    from reweight.quantiles.adapters import GaussianQuantileAdapter
     from reweight.quantiles.aggregator import QuantileAggregator
     from reweight.quantiles.conformal import ConformalQuantileCalibrator
+    from reweight.quantiles.local_aggregator import LocalQuantileAggregator
     from reweight.quantiles.monotone import isotonic_quantiles, sort_quantiles, sweep_quantiles
+    from reweight.quantiles.plots import (
+        model_weights_plot,
+        quantile_fan_plot,
+        quantile_reliability_plot,
+    )
+    from reweight.quantiles.stacking import QuantileStackingRegressor
     from reweight.resampling import resample_weights
     from reweight.reuse.horseshoe_classifier import HorseshoeMultinomialClassifier
     from reweight.reuse.plots import (
@@ -90,13 +101,17 @@ _PUBLIC = {
     "ConformalQuantileCalibrator": "reweight.quantiles.conformal",
     "ContrastiveFragmentSelector": "reweight.noisy_labels.contrastive_fragments",
     "DynamicInterpolationClassifier": "reweight.parameters.dynamic_interpolation",
+    "GaussianQuantileAdapter": "reweight.quantiles.adapters",
     "HorseshoeMultinomialClassifier": "reweight.reuse.horseshoe_classifier",
     "KalmanLinearRegression": "reweight.linear.kalman_regression",
+    "LocalQuantileAggregator": "reweight.quantiles.local_aggregator",
     "LocalSurrogateSensitivity": "reweight.linear.local_surrogate",
     "MagnitudeOutlierDetector": "reweight.metric_space.outlier_detector",
     "MovingAverageEstimator": "reweight.parameters.moving_average",
+    "NoisyLabelClassifier": "reweight.noisy_labels.noisy_label_classifier",
     "PooledEstimate": "reweight.parameters.pooling",
     "QuantileAggregator": "reweight.quantiles.aggregator",
+    "QuantileStackingRegressor": "reweight.quantiles.stacking",
     "RelaxedProportionalOdds": "reweight.ordinal.relaxed_proportional_odds",
     "RelaxedProportionalOddsCV": "reweight.ordinal.relaxed_proportional_odds_cv",
     "ResidualPerformance": "reweight.reuse.residual_performance",
@@ -108,6 +123,7 @@ _PUBLIC = {
     "Weighter": "reweight.base",
     "WeightingVector": "reweight.metric_space.weighting_vector",
     "align_class_weights": "reweight.parameters.class_alignment",
+    "anchor_transition": "reweight.noisy_labels.transition_matrix",
     "average_parameters": "reweight.parameters.averaging",
     "balance_table": "reweight.diagnostics.balance_table",
     "boundary_coefficient_plot": "reweight.ordinal.plots",
@@ -116,6 +132,7 @@ _PUBLIC = {
     "cross_fit": "reweight.cross_fitting",
     "crps_from_quantiles": "reweight.metrics.quantile",
     "domain_auc": "reweight.diagnostics.distances",
+    "dual_transition": "reweight.noisy_labels.transition_matrix",
     "effective_sample_size": "reweight.normalization",
     "energy_distance": "reweight.diagnostics.distances",
     "entropy_weights": "reweight.parameters.dynamic_interpolation",
@@ -134,11 +151,13 @@ _PUBLIC = {
     "magnitude_function": "reweight.metric_space.magnitude",
     "magnitude_plot": "reweight.metric_space.plots",
     "majority_vote": "reweight.selection.loss_ratio",
+    "make_noisy_labels": "reweight.datasets.noisy_labels",
     "make_quantile_models": "reweight.datasets.quantile_models",
     "make_response_errors": "reweight.datasets.response_errors",
     "make_timber_reuse": "reweight.datasets.timber_reuse",
     "mirrored_propensity_histogram": "reweight.diagnostics.plots",
     "mmd": "reweight.diagnostics.distances",
+    "model_weights_plot": "reweight.quantiles.plots",
     "negative_flip_rate": "reweight.metrics.flips",
     "normalize_weights": "reweight.normalization",
     "parallel_test": "reweight.ordinal.parallel_test",
@@ -146,6 +165,8 @@ _PUBLIC = {
     "pool_estimates": "reweight.parameters.pooling",
     "positive_flip_rate": "reweight.metrics.flips",
     "quantile_calibration_error": "reweight.metrics.quantile",
+    "quantile_fan_plot": "reweight.quantiles.plots",
+    "quantile_reliability_plot": "reweight.quantiles.plots",
     "ranked_probability_score": "reweight.metrics.ordinal",
     "resample_weights": "reweight.resampling",
     "response_error_plot": "reweight.noisy_labels.plots",

@@ -16,7 +16,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpydoc.docscrape import ClassDoc
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, clone
-from sklearn.linear_model import LinearRegression, LogisticRegression, SGDClassifier
+from sklearn.linear_model import (
+    BayesianRidge,
+    LinearRegression,
+    LogisticRegression,
+    QuantileRegressor,
+    SGDClassifier,
+)
 from sklearn.metrics import accuracy_score
 from sklearn.tree import DecisionTreeRegressor
 from sklearn.utils import ClassifierTags, column_or_1d
@@ -51,9 +57,16 @@ CONSTRUCTOR_ARGUMENTS = {
     "DynamicInterpolationClassifier": lambda: {
         "estimators": [LogisticRegression(), LogisticRegression(C=10.0)]
     },
+    "GaussianQuantileAdapter": lambda: {"estimator": BayesianRidge(), "quantiles": [0.25, 0.75]},
     "LabelShiftClassifier": lambda: {"estimator": LogisticRegression()},
+    "LocalQuantileAggregator": lambda: {"quantiles": [0.5]},
     "MovingAverageEstimator": lambda: {"estimator": SGDClassifier(random_state=0), "decay": 0.5},
     "QuantileAggregator": lambda: {"quantiles": [0.5]},
+    "QuantileStackingRegressor": lambda: {
+        "estimators": [("linear", QuantileRegressor(alpha=0.0))],
+        "quantiles": [0.25, 0.75],
+        "cv": 2,
+    },
     "ResponseErrorDetector": lambda: {
         "estimator": LinearRegression(),
         "scale_estimator": DecisionTreeRegressor(max_depth=1, random_state=0),
@@ -69,6 +82,7 @@ FOR_TOY_DATA = {
     "chains": lambda name: 1,
     "discrete_treatment": lambda name: True,
     "draws": lambda name: 25,
+    "max_iter": lambda name: 2 if name == "NoisyLabelClassifier" else None,
     "n_resamples": lambda name: 3 if name == "UniformTransformerEffect" else None,
     "on_infeasible": lambda name: "relax",
     "on_nonconvergence": lambda name: "ignore",
