@@ -53,7 +53,7 @@ docs: .venv/docs.stamp ## build the site into docs/_build/html
 
 clean: ## remove the environment and all that was built
 	rm -rf .venv .venv-floor .venv-torch build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache
-	rm -rf docs/_build docs/api docs/vignettes
+	rm -rf docs/_build docs/api docs/drawn docs/results docs/vignettes
 	find reweight causal shift tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:

@@ -75,9 +75,11 @@ def make_timber_reuse(
             in degrees and surface hardness in kN: what can be measured in the
             field.
         feature_names : list of str
+            Names of the columns of X.
         metrics : ndarray or DataFrame of shape (n, 2)
             Flexural modulus in GPa and maximum load in kN, from destructive tests.
         is_control : ndarray of shape (n,)
+            Whether the specimen was never exposed.
         cycles : ndarray of shape (n,)
             Number of wet-dry cycles, 0 for controls.
         residual : ndarray of shape (n,)

@@ -45,23 +45,33 @@ def uncertainty_report(
     dict
         With these floats:
 
-        z_mean, z_std, z_p95 : mean and standard deviation of z, and 95th
-            percentile of \|z\|, which is 1.96 for normal errors.
-        coverage_1std, coverage_2std, coverage_3std : share of rows within so
-            many standard deviations; 0.6827, 0.9545, 0.9973 for normal errors.
-        rank_correlation : Spearman's correlation of \|y - mean\| and std, NaN if
-            either is constant.
-        ence : expected normalised calibration error, the mean over bins of
+        z_mean, z_std, z_p95
+            Mean and standard deviation of z, and 95th percentile of \|z\|, which
+            is 1.96 for normal errors.
+        coverage_1std, coverage_2std, coverage_3std
+            Share of rows within so many standard deviations; 0.6827, 0.9545,
+            0.9973 for normal errors.
+        rank_correlation
+            Spearman's correlation of \|y - mean\| and std, NaN if either is
+            constant.
+        ence
+            Expected normalised calibration error, the mean over bins of
             \|RMSE - RMV\| / RMV, with RMSE the root mean squared error and RMV
             the root mean variance of the bin.
-        calibration_slope : slope of RMSE on RMV over the bins, NaN for a single bin.
-        miscalibration_area : area between the share of rows in central
-            normal intervals and their level.
-        nll : mean negative log likelihood under normal errors.
-        crps : mean continuous ranked probability score of the normal forecast,
-            in the unit of y.
-        rmse : root mean squared error, in the unit of y.
-        sharpness : root mean variance, in the unit of y.
+        calibration_slope
+            Slope of RMSE on RMV over the bins, NaN for a single bin.
+        miscalibration_area
+            Area between the share of rows in central normal intervals and their
+            level.
+        nll
+            Mean negative log likelihood under normal errors.
+        crps
+            Mean continuous ranked probability score of the normal forecast, in
+            the unit of y.
+        rmse
+            Root mean squared error, in the unit of y.
+        sharpness
+            Root mean variance, in the unit of y.
 
     Raises
     ------

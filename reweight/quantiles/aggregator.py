@@ -109,10 +109,10 @@ class QuantileAggregator(BaseEstimator):
 
     Attributes
     ----------
-    model_weights_ : ndarray of shape (n_models,), (n_models, n_quantiles) or \
-            (n_models, n_quantiles, n_quantiles), or None
-        Coarse, medium or fine weights; the axes of fine ones are model, level
-        that informs, level informed. None for "median".
+    model_weights_ : ndarray or None
+        Weights of shape (n_models,) if coarse, (n_models, n_quantiles) if medium
+        and (n_models, n_quantiles, n_quantiles) if fine, whose axes are model,
+        level that informs, level informed. None for "median".
     intercept_ : ndarray of shape (n_quantiles,)
         Intercept of each level.
     objective_ : float

@@ -43,7 +43,7 @@ def trainer_compute_loss(
     Returns
     -------
     callable
-        Function of (outputs, labels, num_items_in_batch=None, **context).
+        Function of ``(outputs, labels, num_items_in_batch=None, **context)``.
 
     Raises
     ------
