@@ -48,7 +48,8 @@ class NoisyLabelClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     transition : {"anchor", "dual"} or array-like of shape (n_classes, n_classes), \
 default="anchor"
         How T is estimated from cross-fitted predictions of the noisy labels, or T
-        itself, with classes in sorted order and columns that sum to one.
+        itself, with classes in sorted order and columns that sum to one. "dual"
+        is for classifiers that are nearly sure of every row, see `dual_transition`.
     method : {"reweight", "rent", "dirichlet", "forward"}, default="reweight"
         What to do with it.
 

@@ -149,6 +149,13 @@ def dual_transition(
     ValueError
         If `P` holds no probabilities, or labels do not fit it or miss a class.
 
+    Notes
+    -----
+    It is meant for models that are nearly sure of every row, as deep nets are:
+    then the first matrix says how often they err, and counting does the rest.
+    Calibrated probabilities of a noisy label are not sure; with them the first
+    matrix is T already, and the product near T T. Use `anchor_transition` there.
+
     References
     ----------
     Yao, Y., Liu, T., Han, B., Gong, M., Deng, J., Niu, G. and Sugiyama, M. (2020).

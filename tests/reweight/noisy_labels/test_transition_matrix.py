@@ -36,6 +36,15 @@ def test_dual_is_the_product_of_counts_and_anchors():
     assert_allclose(dual_transition(P, y).sum(axis=0), 1)
 
 
+def test_dual_recovers_the_matrix_from_sure_predictions():
+    F, _, y = make(8000)
+    clean = F.argmax(axis=1)
+    keep = F.max(axis=1) > 1 - 1e-9
+    found = dual_transition(np.eye(3)[clean[keep]], y[keep])
+    counts = np.bincount(clean[keep], minlength=3)
+    assert (np.abs(found - T) < 4 * np.sqrt(0.25 / counts)).all()
+
+
 def test_a_class_that_is_never_predicted_is_not_flipped():
     P = np.array([[0.6, 0.4], [0.7, 0.3], [0.6, 0.4]])
     first = anchor_transition(P, [0, 0, 1])
