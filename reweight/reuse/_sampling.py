@@ -267,8 +267,8 @@ def _pymc_levels(gate: GateModel, data: dict[str, Any]) -> Any:
         -data["cut_mean"],
         data["cut_sd"],
         shape=n_cuts,
-        transform=pm.distributions.transforms.ordered if n_cuts > 1 else None,
         initval=np.arange(n_cuts, dtype=float),
+        **({"transform": pm.distributions.transforms.ordered} if n_cuts > 1 else {}),
     )
     cuts = pm.Deterministic("thresholds", -rising)
     softness = pm.LogNormal("softness", pt.log(data["prior"][7]), data["prior"][8])
