@@ -36,6 +36,7 @@ extensions = [
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "_ext", "conf.py"]
 autodoc_typehints = "none"
+toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
@@ -61,7 +62,11 @@ html_theme_options = {
     "navbar_align": "left",
     "navigation_with_keys": False,
     "show_prev_next": False,
-    "secondary_sidebar_items": ["page-toc"],
+    "show_toc_level": 2,
+    # The wide tables of the results have no contents beside them.
+    "secondary_sidebar_items": {
+        page: ["page-toc"] for page in ("which_method", "api/**", "papers/*", "vignettes/*")
+    },
     "footer_start": ["copyright"],
     "footer_end": [],
 }
