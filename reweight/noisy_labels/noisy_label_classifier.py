@@ -45,11 +45,11 @@ class NoisyLabelClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     estimator : classifier, default=None
         Classifier with `predict_proba` whose `fit` takes `sample_weight`, or a
         Pipeline that ends in one; None is `LogisticRegression()`.
-    transition : {"anchor", "dual"} or array-like of shape (n_classes, n_classes), \
-default="anchor"
+    transition : {"anchor", "dual"} or array-like, default="anchor"
         How T is estimated from cross-fitted predictions of the noisy labels, or T
-        itself, with classes in sorted order and columns that sum to one. "dual"
-        is for classifiers that are nearly sure of every row, see `dual_transition`.
+        itself, of shape (n_classes, n_classes) with classes in sorted order and
+        columns that sum to one. "dual" is for classifiers that are nearly sure of
+        every row, see `dual_transition`.
     method : {"reweight", "rent", "dirichlet", "forward"}, default="reweight"
         What to do with it.
 
