@@ -106,15 +106,13 @@ def average_parameters(
         parameters, weights = _align_classes([final_estimator(m) for m in models], weights)
     elif isinstance(weights[0], Mapping) and _is_softmax(models[0]):
         parameters = [_centered(p) for p in parameters]
-    result: dict[str, Any] = {}
-    tied_to = _tied_names(parameters)
+    lazy = not all(isinstance(p, dict) for p in parameters)  # entries may load when asked for
+    result, done = {}, {}
     for name, tensors in shared_tensors(parameters, "average_parameters"):
-        if tied_to[name] in result:
-            result[name] = result[tied_to[name]]
-        elif is_floating(tensors[0]):
-            result[name] = _combine(name, tensors, _weights_of(name, weights))
-        else:
-            result[name] = deepcopy(tensors[-1])
+        key = name if lazy else tuple(_storage(p[name]) for p in parameters)
+        if key not in done and is_floating(tensors[0]):
+            done[key] = _combine(name, tensors, _weights_of(name, weights))
+        result[name] = done.get(key, deepcopy(tensors[-1]))
     return set_parameters(template, result)
 
 
@@ -127,53 +125,34 @@ def same_classes(models: Sequence[Any]) -> bool:
 def _check_weights(weights: Any, n_models: int) -> list[Any]:
     """One number or mapping a model."""
     weights = [1.0] * n_models if weights is None else list(weights)
-    if len(weights) != n_models:
+    by_name = all(isinstance(w, Mapping) for w in weights)
+    numbers = np.ones(len(weights)) if by_name else np.asarray(weights, dtype=np.float64)
+    if numbers.shape != (n_models,) or not (np.isfinite(numbers).all() and numbers.sum() > 0):
         raise ValueError(
-            f"average_parameters: got {len(weights)} weights for {n_models} models; pass one a "
-            "model"
+            "average_parameters: weights must have a positive sum and be finite, one for each of "
+            f"{n_models} models, got {weights}"
         )
-    if all(isinstance(w, Mapping) for w in weights):
-        return weights
-    numbers = np.asarray(weights, dtype=np.float64)
-    if numbers.ndim != 1 or not np.isfinite(numbers).all() or not math.fsum(numbers) > 0:
-        raise ValueError(
-            f"average_parameters: weights must have a positive sum and be finite numbers, one a "
-            f"model, got {weights}"
-        )
-    return numbers.tolist()
+    return weights if by_name else numbers.tolist()
 
 
 def _weights_of(name: str, weights: Sequence[Any]) -> list[Any]:
     if any(isinstance(w, Mapping) and name not in w for w in weights):
-        raise KeyError(
-            f"average_parameters: a mapping of weights lacks {name!r}; give every parameter an "
-            "entry, such as 1.0"
-        )
+        raise KeyError(f"average_parameters: a mapping of weights lacks {name!r}; add it, as 1.0")
     return [w[name] if isinstance(w, Mapping) else w for w in weights]
 
 
-def _tied_names(parameters: Sequence[Parameters]) -> dict[str, str]:
-    """For each name, the first one that shares its storage in every model."""
-    if not all(isinstance(p, dict) for p in parameters):
-        return {name: name for name in parameters[0]}  # a mapping may load entries when asked
-    first: dict[tuple, str] = {}
-    return {
-        name: first.setdefault(tuple(_storage(p.get(name)) for p in parameters), name)
-        for name in parameters[0]
-    }
-
-
-def _storage(array: Any) -> tuple:
+def _storage(array: Any) -> Any:
+    """What arrays that share their memory have in common."""
     if hasattr(array, "data_ptr"):
-        return array.data_ptr(), tuple(array.shape), array.stride()
-    return (id(array),)
+        return array.data_ptr(), array.shape, array.stride()
+    return id(array)
 
 
 def _combine(name: str, tensors: list[Any], weights: list[Any]) -> Any:
     """The equation for one tensor."""
     by_entry = any(np.ndim(w) for w in weights)
     if by_entry:
-        weights = [_like(tensors[0], name, w) for w in weights]
+        weights = [_like(tensors[0], w) for w in weights]
     else:
         total = math.fsum(map(float, weights))
         _check_total(name, np.float64(total))
@@ -193,27 +172,21 @@ def _combine(name: str, tensors: list[Any], weights: list[Any]) -> Any:
     return result
 
 
-def _like(tensor: Any, name: str, weight: Any) -> Any:
+def _like(tensor: Any, weight: Any) -> Any:
     """A weight as an array of the kind, place and shape of a tensor."""
     wide = widened(empty(tensor, 0))
-    try:
-        if not hasattr(wide, "new_tensor"):
-            weight = np.asarray(weight).astype(np.result_type(wide, np.float32), copy=False)
-            return np.broadcast_to(weight, tensor.shape)
-        weight = weight.to(wide) if hasattr(weight, "to") else wide.new_tensor(np.asarray(weight))
-        return weight.detach().broadcast_to(tensor.shape)
-    except (ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"average_parameters: weights of {name!r} are no number or array that broadcasts to "
-            f"the tensor of shape {tuple(tensor.shape)}"
-        ) from error
+    if not hasattr(wide, "new_tensor"):
+        weight = np.asarray(weight, dtype=np.result_type(wide, np.float32))
+        return np.broadcast_to(weight, tensor.shape)
+    weight = weight.to(wide) if hasattr(weight, "to") else wide.new_tensor(np.asarray(weight))
+    return weight.detach().broadcast_to(tensor.shape)
 
 
 def _check_total(name: str, total: Any) -> None:
     if not bool(((total >= 0) & (total < math.inf)).all()):
         raise ValueError(
             f"average_parameters: weights of {name!r} are NaN or infinite or have a negative sum "
-            "over the models; single weights may be negative, their sum may not"
+            "over the models"
         )
 
 
@@ -232,9 +205,7 @@ def _align_classes(estimators: Sequence[Any], weights: Sequence[Any]) -> tuple[l
     """Parameters with one row a class, and weights under which unknown rows count nothing."""
     first, classes = estimators[0], estimators[-1].classes_
     known = np.isin(classes, first.classes_)
-    nested = known.sum() == len(first.classes_) and all(
-        np.array_equal(e.classes_, classes) for e in estimators[1:]
-    )
+    nested = known.sum() == len(first.classes_) and same_classes(estimators[1:])
     if not nested or not all(hasattr(e, "coef_") for e in estimators):
         raise ValueError(
             "average_parameters: models know different classes, "
@@ -244,17 +215,13 @@ def _align_classes(estimators: Sequence[Any], weights: Sequence[Any]) -> tuple[l
     old, *new = [_one_row_a_class(e) for e in estimators]
     if isinstance(first, SOFTMAX):
         old, new = _centered(old), [_centered(p, known) for p in new]
-    spread, counts = {}, {}
-    for name, value in _weights_by_name(weights[0], old).items():
-        spread[name] = np.mean([p[name] for p in new], axis=0)
-        spread[name][known] = old[name]
-        counts[name] = np.zeros(spread[name].shape)
-        counts[name][known] = np.broadcast_to(value, np.shape(getattr(first, name)))
-    return [spread, *new], [counts, *(_weights_by_name(w, old) for w in weights[1:])]
-
-
-def _weights_by_name(weight: Any, names: Parameters) -> Mapping[str, Any]:
-    return weight if isinstance(weight, Mapping) else dict.fromkeys(names, weight)
+    counts = [{name: _weights_of(name, [w])[0] for name in old} for w in weights]
+    for name in old:
+        spread = np.mean([p[name] for p in new], axis=0)
+        spread[known], count = old[name], np.zeros(spread.shape)
+        count[known] = np.broadcast_to(counts[0][name], np.shape(getattr(first, name)))
+        old[name], counts[0][name] = spread, count
+    return [old, *new], counts
 
 
 def _one_row_a_class(estimator: Any) -> dict[str, Any]:

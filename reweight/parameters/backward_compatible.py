@@ -1,25 +1,31 @@
 """Updates of a classifier that keep what the old one got right."""
 
 from copy import deepcopy
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone, is_classifier
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state, get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted
 
 from reweight.normalization import effective_sample_size
 from reweight.parameters._delegation import PredictsByModel
 from reweight.parameters.averaging import average_parameters, same_classes
-from reweight.parameters.views import copy_attributes, final_estimator, get_parameters
+from reweight.parameters.views import (
+    check_classifiers,
+    copy_attributes,
+    final_estimator,
+    get_parameters,
+    is_linear,
+)
 from reweight.validation import check_sample_weight, count_rows, unwrap_target
 from reweight.weighted_fit import weighted_fit
 
@@ -231,8 +237,7 @@ class BackwardCompatibleClassifier(
         weight = None if sample_weight is None else check_sample_weight(sample_weight, X)
         X, y, weight, held_out = self._hold_out(X, y, weight, X_val, y_val, rng)
         self.new_estimators_ = self._train(old, X, y, weight, rng)
-        new = self.new_estimators_[0]
-        new = average_parameters(self.new_estimators_) if self.n_updates > 1 else new
+        new = average_parameters(self.new_estimators_)
         self.path_ = None if held_out is None else self._walk(old, new, *held_out)
         self.old_weight_ = self._select() if self.old_weight == "auto" else float(self.old_weight)
         self.estimator_ = self._merge(old, new, self.old_weight_)
@@ -244,13 +249,7 @@ class BackwardCompatibleClassifier(
         old = self.old_estimator
         while isinstance(old, FrozenEstimator):
             old = old.estimator
-        if not is_classifier(old):
-            raise TypeError(
-                f"{type(self).__name__}: {type(old).__name__} is no classifier; flips are "
-                "defined for classes"
-            )
-        check_is_fitted(old)
-        get_parameters(old)
+        check_classifiers([old], type(self).__name__)
         return old
 
     def _hold_out(self, X, y, weight, X_val, y_val, rng) -> tuple:
@@ -273,18 +272,14 @@ class BackwardCompatibleClassifier(
         start = clone(last if self.estimator is None else self.estimator)
         if isinstance(old, Pipeline):
             if isinstance(start, Pipeline):
-                raise ValueError(
-                    f"{name}: the preprocessing of old_estimator is kept; pass only what follows "
-                    "it as estimator"
-                )
+                raise ValueError(f"{name}: the preprocessing of the old model is kept")
             X, steps = old[:-1].transform(X), old.steps[:-1]
         wanted = start.get_params(deep=False)
         if self.init == "old" or (self.init == "auto" and hasattr(last, "coefs_")):
             if type(start) is not type(last) or "warm_start" not in wanted:
                 raise ValueError(
-                    f"{name}: training cannot go on from the old parameters, since "
-                    f"{type(last).__name__} has no warm_start or estimator is of another class; "
-                    "pass init='fresh' if the model is convex"
+                    f"{name}: {type(start).__name__} cannot go on from {type(last).__name__} by "
+                    "warm_start; pass init='fresh' if the model is convex"
                 )
             start = deepcopy(last).set_params(**{**wanted, "warm_start": True})
         models = []
@@ -303,38 +298,27 @@ class BackwardCompatibleClassifier(
         if self.importance is None:
             return average_parameters([old, new], [alpha, 1 - alpha])
         entries = np.concatenate([np.ravel(value) for value in self.importance.values()])
-        scale = 1.0 if self.importance_scale is None else entries.mean()
-        if not scale > 0:
-            raise ValueError(
-                f"{type(self).__name__}: the mean of importance is {scale:.3g}; it must be "
-                "positive, as that of fisher_information"
-            )
-        kept = {name: alpha * np.asarray(value) / scale for name, value in self.importance.items()}
+        factor = alpha if self.importance_scale is None else alpha / entries.mean()
+        kept = {name: factor * np.asarray(value) for name, value in self.importance.items()}
         return average_parameters([old, new], [kept, dict.fromkeys(get_parameters(new), 1 - alpha)])
 
     def _walk(self, old: Any, new: Any, X: Any, y: NDArray, weight: Array) -> dict[str, Array]:
         """Accuracy, flips and distance for each weight of the old model."""
         grid = np.linspace(0, 1, 21) if self.old_weights is None else np.asarray(self.old_weights)
         if grid.ndim != 1 or not ((grid >= 0) & (grid <= 1)).all():
-            raise ValueError(
-                f"{type(self).__name__}: old_weights must lie between 0 and 1, got {grid}"
-            )
+            raise ValueError(f"{type(self).__name__}: old_weights must be from 0 to 1, got {grid}")
         grid = np.union1d(0.0, grid)
-        Z, linear = None, hasattr(final_estimator(old), "coef_")
-        if self.importance is None and same_classes([old, new]) and linear:
-            # Decision values are linear in the parameters: two products do for the whole path.
-            Z = [model.decision_function(X) for model in (old, new)]
+        linear = self.importance is None and same_classes([old, new]) and is_linear(old)
+        # Decision values are linear in the parameters: two products do for the whole path.
+        Z = [model.decision_function(X) for model in (old, new) if linear]
         end = get_parameters(self._merge(old, new, 1.0))
         right, distance = np.empty((len(grid), len(y)), dtype=bool), np.empty(len(grid))
         for i, alpha in enumerate(grid):
             model = self._merge(old, new, alpha)
-            predicted = model.predict(X) if Z is None else _classes_of(model, Z, alpha)
+            predicted = _classes_of(model, Z, alpha) if linear else model.predict(X)
             right[i], here = predicted == y, get_parameters(model)
             distance[i] = np.sqrt(sum(np.sum((here[name] - end[name]) ** 2) for name in end))
-
-        def share(rows: NDArray) -> Array:
-            return np.average(rows, axis=1, weights=weight)
-
+        share = partial(np.average, axis=1, weights=weight)
         right_old, n = old.predict(X) == y, effective_sample_size(weight)
         gained, lost = share(right & ~right[0]), share(~right & right[0])
         difference, stderr = paired_difference(gained, lost, n)
@@ -351,16 +335,14 @@ class BackwardCompatibleClassifier(
         }
 
     def _select(self) -> float:
-        D, stderr, lower = (
-            self.path_[f"accuracy_difference{end}"] for end in ("", "_stderr", "_lower")
-        )
-        rounding = 1e-12
+        D, stderr, lower = list(self.path_.values())[-3:]
+        D, lower = D + 1e-12, lower + 1e-12  # what differs by rounding is equal
         passed = {
-            "max": D.max() - rounding <= D,
-            "tolerance": -self.tolerance - rounding <= D,
-            "guarded": 0.5 * stderr - rounding <= D,
-            "one_se": -stderr - rounding <= D,
-            "noninferior": np.logical_and.accumulate(lower >= -self.tolerance - rounding),
+            "max": D.max() - 1e-12 <= D,
+            "tolerance": -self.tolerance <= D,
+            "guarded": 0.5 * stderr <= D,
+            "one_se": -stderr <= D,
+            "noninferior": np.logical_and.accumulate(-self.tolerance <= lower),
         }[self.selection]
         return float(self.path_["old_weight"][passed].max())
 

@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax, softmax
-from sklearn.base import BaseEstimator, ClassifierMixin, is_classifier
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.cluster import KMeans
 from sklearn.utils import check_array, check_random_state, get_tags
 from sklearn.utils._param_validation import HasMethods, Interval
@@ -16,12 +16,11 @@ from sklearn.utils.validation import check_is_fitted
 from reweight.parameters._beta_mixture import fit_beta_mixture, responsibilities
 from reweight.parameters.averaging import average_parameters, same_classes
 from reweight.parameters.views import (
+    check_classifiers,
     check_models,
     copy_attributes,
-    final_estimator,
-    get_parameters,
+    is_linear,
 )
-from reweight.validation import count_rows
 
 Array = NDArray[np.float64]
 
@@ -78,13 +77,10 @@ def entropy_weights(
     Z = [check_array(p, dtype=np.float64, ensure_min_features=2) for p in logits_or_probas]
     if not from_logits:
         if any((p < 0).any() or np.abs(p.sum(axis=1) - 1).max() > 1e-6 for p in Z):
-            raise ValueError(
-                "entropy_weights: probabilities must be non-negative and sum to 1 in each row; "
-                "pass from_logits=True for logits"
-            )
+            raise ValueError("entropy_weights: probabilities must be non-negative and sum to 1")
         Z = [_log(p) for p in Z]
     H = _entropies(Z, temperature)
-    return _weights_of(H, _offset_of(H) if offset else None)
+    return _weights_of(H, _offset_of(H) if offset else 0.0)
 
 
 def _entropies(logits: Sequence[Array], temperature: ArrayLike) -> Array:
@@ -96,26 +92,19 @@ def _entropies(logits: Sequence[Array], temperature: ArrayLike) -> Array:
     return -(np.exp(log_p) * log_p).sum(axis=2).T
 
 
-def _offset_of(H: Array) -> tuple[float, float]:
-    """What shifts the weights of two models: b and b / r."""
+def _offset_of(H: Array) -> Array:
+    """What is added to the sureness of two models: b - b / r and b / r."""
     if H.shape[1] != 2 or len(H) < 2:
-        raise ValueError(
-            f"entropy_weights: offset needs two models and at least two rows, got {H.shape[1]} "
-            f"models and {len(H)} rows; pass offset=False"
-        )
+        raise ValueError(f"entropy_weights: offset needs two models and two rows, got {H.shape}")
     # Models that are sure of every row have no entropy to compare.
     mean, sd = H.mean(axis=0) + np.finfo(float).tiny, H.std(axis=0, ddof=1)
-    b = 0.5 * float((sd / mean).sum())
-    return b, b * float(mean[0] / mean.sum())
+    return 0.5 * (sd / mean).sum() * mean[::-1] / mean.sum()
 
 
-def _weights_of(H: Array, offset: tuple[float, float] | None) -> Array:
+def _weights_of(H: Array, offset: Array | float) -> Array:
     """Weights of models from their entropies."""
-    if offset is None:
-        return softmax(-H, axis=1)
-    sure, (b, b_over_r) = np.exp(-H), offset
-    second = (sure[:, 1] + b_over_r) / (sure.sum(axis=1) + b)
-    return np.column_stack([1 - second, second])
+    sure = np.exp(-H) + offset
+    return sure / sure.sum(axis=1, keepdims=True)
 
 
 class DynamicInterpolationClassifier(ClassifierMixin, BaseEstimator):
@@ -232,13 +221,10 @@ class DynamicInterpolationClassifier(ClassifierMixin, BaseEstimator):
         self._validate_params()
         self._models = self._checked_models()
         self.estimators_ = self._models[-len(self.estimators) :]
-        if (self.offset or self.n_clusters) and count_rows(X) < 2:
-            raise ValueError(
-                f"{type(self).__name__}: offset and clusters need at least two rows, got "
-                f"{count_rows(X)} sample; pass the unlabelled rows to fit"
-            )
         H = _entropies([_logits(model, X) for model in self.estimators_], self.temperature)
-        self._offset = _offset_of(H) if self.offset else None
+        if (self.offset or self.n_clusters) and len(H) < 2:
+            raise ValueError(f"{type(self).__name__}: offset and clusters need at least two rows")
+        self._offset = _offset_of(H) if self.offset else 0.0
         self.cluster_weights_, self.cluster_estimators_, self._clusters = None, None, None
         if self.n_clusters is not None:
             self._fit_clusters(_weights_of(H, self._offset))
@@ -299,7 +285,6 @@ class DynamicInterpolationClassifier(ClassifierMixin, BaseEstimator):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.required = False
-        tags.classifier_tags.multi_label = False
         if self.estimators:
             tags.input_tags.sparse = all(get_tags(e).input_tags.sparse for e in self.estimators)
         return tags
@@ -312,15 +297,11 @@ class DynamicInterpolationClassifier(ClassifierMixin, BaseEstimator):
         if self.offset and self.anchor is not None:
             raise ValueError(f"{name}: offset is for two models without an anchor; pass one only")
         models = [*([] if self.anchor is None else [self.anchor]), *self.estimators]
-        for model in models:
-            if not is_classifier(model):
-                raise TypeError(f"{name}: {type(model).__name__} is no classifier")
-            check_is_fitted(model)
-            get_parameters(model)
+        check_classifiers(models, name)
+        check_models(models, name)
         if not same_classes(models):
             classes = " and ".join(str(list(model.classes_)) for model in models)
             raise ValueError(f"{name}: models know different classes, {classes}")
-        check_models(models, name)
         return models
 
     def _surest(self, X: Any) -> Array:
@@ -361,27 +342,22 @@ class DynamicInterpolationClassifier(ClassifierMixin, BaseEstimator):
             each = np.stack([_logits(model, X) for model in self.cluster_estimators_])
             return each[self._cluster_of(weights), np.arange(len(weights))]
         weights = self._of_models(weights)
-        if all(map(_is_linear, self._models)):
+        if all(map(is_linear, self._models)):
             Z = np.stack([_logits(model, X) for model in self._models])
             return np.einsum("nm,mnc->nc", weights, Z)
         if len(weights) > MOST_MERGED_MODELS:
             raise ValueError(
-                f"{type(self).__name__}: {len(weights)} rows need a merged model each, since the "
-                f"models are not linear, and at most {MOST_MERGED_MODELS} are made; pass "
-                "n_clusters=3"
+                f"{type(self).__name__}: models that are not linear are merged for each row, at "
+                f"most {MOST_MERGED_MODELS}, but there are {len(weights)}; pass n_clusters=3"
             )
         rows = X.iloc if hasattr(X, "iloc") else X
         merged = (average_parameters(self._models, row) for row in weights)
         return np.vstack([_logits(model, rows[i : i + 1]) for i, model in enumerate(merged)])
 
 
-def _is_linear(model: Any) -> bool:
-    return hasattr(final_estimator(model), "coef_")
-
-
 def _logits(model: Any, X: Any) -> Array:
     """Decision values of a linear model, a column for each class, else log-probabilities."""
-    if not _is_linear(model):
+    if not is_linear(model):
         return _log(np.asarray(model.predict_proba(X), dtype=np.float64))
     Z = np.asarray(model.decision_function(X), dtype=np.float64)
     return Z if Z.ndim == 2 else np.column_stack([np.zeros(len(Z)), Z])

@@ -18,8 +18,9 @@ from sklearn.linear_model import (
     RidgeCV,
     SGDClassifier,
 )
+from sklearn.preprocessing import label_binarize
 from sklearn.utils.extmath import safe_sparse_dot
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
 from reweight.parameters._tensors import check_options
 from reweight.parameters.views import final_estimator, preprocessing_steps
@@ -103,32 +104,27 @@ def fisher_information(
     for step in preprocessing_steps(model):
         X = step.transform(X)
     X = validate_features(last, X, reset=False, accept_sparse="csr")
+    X = sparse.csr_array(X) if sparse.issparse(X) else X
     weight = check_sample_weight(sample_weight, X)
     theta, intercept = np.atleast_2d(last.coef_), getattr(last, "fit_intercept", True)
     if intercept:
         theta = np.column_stack([theta, np.ravel(last.intercept_)])
-    needs_variance = isinstance(last, GAUSSIAN) and noise_variance is None
-    if y is None and (empirical or needs_variance):
+    Y = None if y is None else _responses(last, y, X)
+    variance = 1.0
+    if isinstance(last, GAUSSIAN):
+        variance = noise_variance or _noise_variance(last, X, Y, weight, theta.size)
+    if not 0 < variance < np.inf or (empirical and Y is None):
         raise ValueError(
-            "fisher_information: empirical=True, and a regressor without noise_variance, need the "
-            "responses; pass y"
-        )
-    Y = None if y is None else _responses(last, y, X.shape[0])
-    if needs_variance:
-        degrees = weight.sum() - theta.size
-        squares = weight @ (Y[:, 0] - last.predict(X)) ** 2
-        noise_variance = squares / degrees if degrees > 0 else 0.0
-    variance = 1.0 if noise_variance is None else noise_variance
-    if not 0 < variance < np.inf:
-        raise ValueError(
-            f"fisher_information: noise_variance must be positive and finite, and {X.shape[0]} "
-            f"rows may leave no residual for {theta.size} parameters; got {variance:.3g}"
+            f"fisher_information: noise_variance is {variance:.3g} with {X.shape[0]} rows and "
+            f"{theta.size} parameters; it must be positive, and empirical=True needs y"
         )
     C, p = theta.shape
     H = np.zeros((C, p) if diagonal else (C, p, C, p))
     for start in range(0, X.shape[0], CHUNK_ROWS):
         part = slice(start, start + CHUNK_ROWS)
-        D = _design(X[part], intercept)
+        D = X[part]
+        if intercept:
+            D = (sparse if sparse.issparse(X) else np).hstack([D, np.ones((D.shape[0], 1))])
         mean = _mean(last, safe_sparse_dot(D, theta.T, dense_output=True))
         residual = Y[part] - mean if empirical else None
         for c in range(C):
@@ -159,18 +155,16 @@ def _known(model: Any) -> Any:
     if not known or (isinstance(model, GAUSSIAN) and len(np.atleast_2d(model.coef_)) > 1):
         raise TypeError(
             f"fisher_information: the information of {type(model).__name__} is not known; pass a "
-            "least-squares model of one output, a Poisson or a logistic one, or use "
-            "reweight.torch.fisher_information for a module"
+            "least-squares model of one output, a Poisson or a logistic one"
         )
     return model
 
 
-def _design(X: Any, intercept: bool) -> Any:
-    """Rows, with a column of ones for the intercept."""
-    ones = np.ones((X.shape[0], int(intercept)))
-    if sparse.issparse(X):
-        return sparse.csr_array(sparse.hstack([X, ones]))
-    return np.hstack([X, ones])
+def _noise_variance(model: Any, X: Any, Y: Array | None, weight: Array, n_parameters: int) -> float:
+    if Y is None:
+        raise ValueError("fisher_information: pass y or noise_variance for a regressor")
+    degrees = weight.sum() - n_parameters
+    return weight @ (Y[:, 0] - model.predict(X)) ** 2 / degrees if degrees > 0 else 0.0
 
 
 def _mean(model: Any, eta: Array) -> Array:
@@ -190,17 +184,12 @@ def _curvature(model, mean: Array, residual: Array | None, c: int, d: int, varia
     return mean[:, c] * ((c == d) - (0 if isinstance(model, PoissonRegressor) else mean[:, d]))
 
 
-def _responses(model: Any, y: ArrayLike, n_rows: int) -> Array:
+def _responses(model: Any, y: ArrayLike, X: Any) -> Array:
     """Responses as a column, or as indicators of the classes."""
-    y = np.asarray(y)
-    if y.size != n_rows:
-        raise ValueError(f"fisher_information: y has shape {y.shape} but X has {n_rows} rows")
-    y = y.reshape(-1, 1)
+    y = column_or_1d(y)
+    check_consistent_length(X, y)
     if not hasattr(model, "classes_"):
-        return y.astype(np.float64)
+        return y.astype(np.float64)[:, None]
     if not np.isin(y, model.classes_).all():
-        raise ValueError(
-            "fisher_information: y has classes that the model does not know; its classes are "
-            f"{list(model.classes_)}"
-        )
-    return (y == model.classes_[-len(model.coef_) :]).astype(np.float64)
+        raise ValueError(f"fisher_information: y has classes that are not in {model.classes_}")
+    return label_binarize(y, classes=model.classes_).astype(np.float64)

@@ -190,7 +190,7 @@ class MovingAverageEstimator(PredictsByModel, MetaEstimatorMixin, BaseEstimator)
         if type(slow) is not type(self.estimator):
             raise TypeError(
                 f"{type(self).__name__}: start_from is a {type(slow).__name__} but estimator a "
-                f"{type(self.estimator).__name__}; start from a fitted one of the same class"
+                f"{type(self.estimator).__name__}"
             )
         return deepcopy(slow).set_params(**self.estimator.get_params(deep=False)), slow
 

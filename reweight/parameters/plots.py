@@ -33,7 +33,7 @@ def flip_path_plot(
     Raises
     ------
     ValueError
-        If the path lacks entries, or `old_weight` is not on it.
+        If there is no path, or `old_weight` is not on it.
 
     Examples
     --------
@@ -46,29 +46,20 @@ def flip_path_plot(
     >>> flip_path_plot(path, 0.5).get_xlabel()
     'Negative flips (% of rows)'
     """
-    needed = ("old_weight", "negative_flip_rate", "accuracy")
-    if path is None or any(name not in path for name in needed):
-        raise ValueError(
-            f"flip_path_plot: path must have the entries {needed}; pass path_ of a "
-            "BackwardCompatibleClassifier that held rows out"
-        )
-    weights, flips, accuracy = (np.asarray(path[name], dtype=float) for name in needed)
+    if path is None:
+        raise ValueError("flip_path_plot: no rows were held out, so that there is no path")
+    flips, accuracy = (100 * np.asarray(path[n]) for n in ("negative_flip_rate", "accuracy"))
     points = [(0, "new model", "s", GREY, 7), (-1, "old model", "D", GREY, 7)]
     if old_weight is not None:
-        nearest = int(np.argmin(np.abs(weights - old_weight)))
-        if abs(weights[nearest] - old_weight) > 1e-9:
-            raise ValueError(
-                f"flip_path_plot: old_weight={old_weight} is not on the path, which goes from "
-                f"{weights.min():g} to {weights.max():g} in {len(weights)} steps"
-            )
-        points.append((nearest, f"taken (weight {old_weight:.2f})", "o", PALETTE[1], 9))
+        taken = list(path["old_weight"]).index(old_weight)
+        points.append((taken, f"taken (weight {old_weight:.2f})", "o", PALETTE[1], 9))
     if ax is None:
         import matplotlib.pyplot as plt
 
         _, ax = plt.subplots(figsize=(6, 4), layout="constrained")
-    ax.plot(100 * flips, 100 * accuracy, "o-", color=PALETTE[0], ms=3, lw=1.2, label="interpolated")
+    ax.plot(flips, accuracy, "o-", color=PALETTE[0], ms=3, lw=1.2, label="interpolated")
     for i, label, marker, color, size in points:
-        ax.plot(100 * flips[i], 100 * accuracy[i], marker, color=color, ms=size, label=label)
+        ax.plot(flips[i], accuracy[i], marker, color=color, ms=size, label=label)
     ax.set(xlabel="Negative flips (% of rows)", ylabel="Accuracy (%)")
     ax.legend(frameon=False)
     return ax

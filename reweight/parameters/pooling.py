@@ -1,6 +1,7 @@
 """Pooling of estimates by their precisions, with inference."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -160,9 +161,7 @@ def pool_estimates(
 
 
 def _numbers(name: str, values: ArrayLike) -> Array:
-    return check_array(
-        values, dtype=np.float64, ensure_2d=False, ensure_min_samples=0, input_name=name
-    )
+    return check_array(values, dtype=np.float64, ensure_2d=False, input_name=name)
 
 
 def _matrix(name: str, values: ArrayLike, p: int) -> Array:
@@ -171,20 +170,18 @@ def _matrix(name: str, values: ArrayLike, p: int) -> Array:
     array = np.diag(np.broadcast_to(array, p)) if array.shape in ((), (p,)) else array
     if array.shape != (p, p) or not np.isfinite(array).all():
         raise ValueError(
-            f"pool_estimates: {name} of shape {array.shape} must be a finite number, {p} diagonal "
-            f"entries or a matrix of shape {(p, p)}"
+            f"pool_estimates: {name} of shape {array.shape} must be finite, a number, {p} diagonal "
+            "entries or a square matrix"
         )
     return check_symmetric(array, tol=1e-8 * np.abs(array).max(), raise_exception=True)
 
 
 def _factor(precision: Array) -> tuple[Array, bool]:
     """Cholesky factor, or an error also where only rounding makes the matrix definite."""
-    try:
+    with suppress(np.linalg.LinAlgError):
         factor = cho_factor(precision)
         if (np.diag(factor[0]) ** 2 > 1e-14 * np.diag(precision)).all():
             return factor
-    except np.linalg.LinAlgError:
-        pass
     raise np.linalg.LinAlgError(
         "pool_estimates: total precision is not positive definite; a site may be separated or "
         "collinear; drop the column or give an anchor"

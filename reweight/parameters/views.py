@@ -6,6 +6,7 @@ from typing import Any
 
 import joblib
 import numpy as np
+from sklearn.base import is_classifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
@@ -150,6 +151,20 @@ def check_models(models: Sequence[Any], caller: str) -> None:
                 f"{caller}: the fitted preprocessing of the pipelines differs, so their "
                 "coefficients are in different units; fit the preprocessing once and share it"
             )
+
+
+def check_classifiers(models: Sequence[Any], caller: str) -> None:
+    """Refuse what is no classifier, not fitted, or without parameters."""
+    for model in models:
+        if not is_classifier(model):
+            raise TypeError(f"{caller}: {type(model).__name__} is no classifier")
+        check_is_fitted(model)
+        get_parameters(model)
+
+
+def is_linear(model: Any) -> bool:
+    """Whether decision values are linear in the parameters."""
+    return hasattr(final_estimator(model), "coef_")
 
 
 def copy_attributes(model: Any, estimator: Any) -> None:

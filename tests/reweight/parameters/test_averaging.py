@@ -279,11 +279,11 @@ W = {"w": np.ones(2)}
         ([], None, ValueError, "at least one model"),
         ([W, {"v": np.ones(2)}], None, ValueError, "architecture differs, parameter 'v'"),
         ([W, {"w": np.ones(3)}], None, ValueError, r"'w' has shapes \(2,\) and \(3,\)"),
-        ([W, W], [1.0], ValueError, "got 1 weights for 2 models"),
+        ([W, W], [1.0], ValueError, "one for each of 2 models"),
         ([W, W], [1.0, np.nan], ValueError, "weights must have a positive sum"),
         ([W, W], [1.0, np.inf], ValueError, "weights must have a positive sum"),
         ([W, W], [1.0, -1.0], ValueError, "weights must have a positive sum"),
-        ([W, W], [[1.0], [2.0]], ValueError, "one number|one a model"),
+        ([W, W], [[1.0], [2.0]], ValueError, "one for each of 2 models"),
         ([W, W], [{"w": 1.0}, {}], KeyError, "lacks 'w'"),
         ([W, W], [{"w": 1.0}, 1.0], TypeError, "must be a string or a real number"),
         (
@@ -299,7 +299,7 @@ W = {"w": np.ones(2)}
             [W, W],
             [{"w": np.ones(3)}, {"w": 1.0}],
             ValueError,
-            "'w' are no number or array that broadcasts",
+            "could not be broadcast",
         ),
     ],
 )

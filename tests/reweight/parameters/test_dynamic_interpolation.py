@@ -226,7 +226,7 @@ def test_bad_input_is_refused(task):
         (([[[0.0]], [[0.0]]],), {}, "minimum of 2 is required"),
         (([[[0.0, 1.0]]] * 2,), {"temperature": 0.0}, "temperature must be positive"),
         (([[[0.0, 1.0]]] * 2,), {"temperature": [1.0, 2.0, 3.0]}, "could not be broadcast"),
-        (([[[0.0, 1.0]]] * 2,), {"offset": True}, "at least two rows"),
+        (([[[0.0, 1.0]]] * 2,), {"offset": True}, "two models and two rows"),
     ],
 )
 def test_bad_predictions_are_refused(arguments, options, message):
@@ -274,7 +274,7 @@ def test_a_beta_mixture_finds_its_components():
 def test_a_mixture_of_numbers_that_do_not_vary_has_one_component():
     x = np.full(20, 0.3)
     with pytest.warns(ConvergenceWarning, match="1 distinct values"):
-        shares, a, b = mixture = fit_beta_mixture(x, 3, np.random.RandomState(0))
+        _, a, b = mixture = fit_beta_mixture(x, 3, np.random.RandomState(0))
     assert_allclose(a / (a + b), [0.3], rtol=1e-6)
     assert_array_equal(responsibilities(x, *mixture)[0], 1)
 

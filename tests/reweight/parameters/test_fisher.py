@@ -162,17 +162,17 @@ def test_bad_input_is_refused(X, rng):
         model.fit(X, labels + 1)
         with pytest.raises(TypeError, match=f"information of {type(model).__name__} is not known"):
             fisher_information(model, X)
-    with pytest.raises(ValueError, match="without noise_variance, need the responses"):
+    with pytest.raises(ValueError, match="pass y or noise_variance"):
         fisher_information(linear, X)
-    with pytest.raises(ValueError, match="noise_variance must be positive"):
+    with pytest.raises(ValueError, match="noise_variance is -1 with"):
         fisher_information(linear, X, noise_variance=-1.0)
-    with pytest.raises(ValueError, match="4 rows may leave no residual"):
+    with pytest.raises(ValueError, match="noise_variance is 0 with 4 rows"):
         fisher_information(LinearRegression().fit(X[:4], y[:4]), X[:4], y[:4])
-    with pytest.raises(ValueError, match="empirical=True.* need the responses"):
+    with pytest.raises(ValueError, match="empirical=True needs y"):
         fisher_information(logistic, X, empirical=True)
-    with pytest.raises(ValueError, match="classes that the model does not know"):
+    with pytest.raises(ValueError, match="classes that are not in"):
         fisher_information(logistic, X, np.full(80, 7), empirical=True)
-    with pytest.raises(ValueError, match=r"y has shape \(3,\) but X has 80 rows"):
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         fisher_information(logistic, X, [0, 1, 0], empirical=True)
     with pytest.raises(ValueError, match="kind must be one of"):
         fisher_information(logistic, X, kind="dense")

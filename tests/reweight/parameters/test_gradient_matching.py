@@ -105,5 +105,5 @@ def test_bad_input_is_refused(tasks):
         gradient_matching_weights(H, damping=-1.0)
     with pytest.raises(KeyError, match="w"):
         gradient_matching_weights(H, {"v": 1.0})
-    with pytest.raises(ValueError, match="'w' are .* a negative sum"):
+    with pytest.raises(ValueError, match=r"'w' are .* a negative sum"):
         merge(base, models, H, task_weights=-1.0)
