@@ -20,7 +20,6 @@ from sklearn.linear_model import (
     BayesianRidge,
     LinearRegression,
     LogisticRegression,
-    QuantileRegressor,
     SGDClassifier,
 )
 from sklearn.metrics import accuracy_score
@@ -63,7 +62,7 @@ CONSTRUCTOR_ARGUMENTS = {
     "MovingAverageEstimator": lambda: {"estimator": SGDClassifier(random_state=0), "decay": 0.5},
     "QuantileAggregator": lambda: {"quantiles": [0.5]},
     "QuantileStackingRegressor": lambda: {
-        "estimators": [("linear", QuantileRegressor(alpha=0.0))],
+        "estimators": [("normal", reweight.GaussianQuantileAdapter(BayesianRidge()))],
         "quantiles": [0.25, 0.75],
         "cv": 2,
     },
