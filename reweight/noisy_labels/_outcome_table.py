@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import column_or_1d
 from sklearn.utils.validation import check_consistent_length
 
 from reweight.validation import check_groups, check_sample_weight, take_rows
@@ -46,7 +45,7 @@ def check_table(
     owner: str,
     estimator: Any,
     X: Any,
-    y: ArrayLike,
+    y: Array,
     sample_weight: ArrayLike | None,
     groups: ArrayLike | None,
     is_clean: ArrayLike | None,
@@ -60,8 +59,12 @@ def check_table(
         Who is asking, for error messages.
     estimator : estimator
         What the rows are for.
-    X, y, sample_weight, groups, is_clean : array-like
-        What was passed to `fit`.
+    X : array-like of shape (n_all, n_features)
+        Features.
+    y : ndarray of shape (n_all,)
+        Outcomes, checked.
+    sample_weight, groups, is_clean : array-like or None
+        What else was passed to `fit`.
     cv : int, splitter or iterable
         Folds, a number of which needs twice as many rows.
 
@@ -74,13 +77,8 @@ def check_table(
     Raises
     ------
     ValueError
-        If outcomes are missing or all equal, rows are too few, or lengths differ.
+        If outcomes are all equal, rows are too few, or lengths differ.
     """
-    if y is None:
-        raise ValueError(
-            f"{owner} requires y to be passed, but the target y is None; pass the recorded outcomes"
-        )
-    y = check_outcomes(owner, y)
     check_consistent_length(X, y)
     n = len(y)
     s = check_sample_weight(sample_weight, X)
@@ -115,42 +113,6 @@ def check_table(
         is_clean=clean[rows],
     )
     return table, rows, s
-
-
-def check_outcomes(owner: str, y: ArrayLike) -> Array:
-    """Outcomes as float64, with the rows at fault named.
-
-    Parameters
-    ----------
-    owner : str
-        Who is asking, for error messages.
-    y : array-like of shape (n_samples,)
-        Outcomes.
-
-    Returns
-    -------
-    ndarray of shape (n_samples,)
-
-    Raises
-    ------
-    ValueError
-        If they are not numbers, or not finite.
-    """
-    y = column_or_1d(y, warn=True)
-    try:
-        y = y.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"{owner}: y has type {y.dtype} and is not numeric; pass numbers as outcomes"
-        ) from error
-    bad = np.flatnonzero(~np.isfinite(y))
-    if len(bad):
-        kind = "NaN" if np.isnan(y).any() else "inf"
-        raise ValueError(
-            f"{owner}: Input y contains {kind}: {len(bad)} outcomes are NaN or infinite, the first "
-            f"in rows {bad[:5].tolist()}; a missing outcome is no error to find, drop those rows"
-        )
-    return y
 
 
 def residuals_of(y: Array, predictions: ArrayLike) -> Array:

@@ -23,8 +23,8 @@ from reweight.noisy_labels._fragments import (
     neighbor_votes,
     neighborly_agreement,
 )
-from reweight.noisy_labels._outcome_table import check_outcomes
 from reweight.normalization import normalize_weights
+from reweight.outcomes import check_outcomes
 from reweight.parallel import parallel_map
 from reweight.validation import check_sample_weight, validate_features
 from reweight.weighted_fit import weight_key
@@ -152,7 +152,7 @@ class ContrastiveFragmentSelector(Weighter):
         "n_jitters": [Interval(Integral, 1, None, closed="left")],
         "jitter": [Interval(Real, 0, 0.5, closed="left")],
         "cv": [Interval(Integral, 2, None, closed="left"), "cv_object"],
-        "featurizer": [HasMethods(["fit_transform"]), None],
+        "featurizer": [HasMethods(["fit", "transform"]), None],
         "selection": [StrOptions({"probability", "sample"})],
         "threshold": [Interval(Real, 0, 1, closed="both")],
         "edge_correction": ["boolean"],
@@ -266,13 +266,8 @@ class ContrastiveFragmentSelector(Weighter):
                 f"{self._name}: min_agree={self.min_agree} votes of n_neighbors={self.n_neighbors} "
                 "cannot be had; pass a smaller min_agree"
             )
-        if y is None:
-            raise ValueError(
-                f"{self._name} requires y to be passed, but the target y is None; pass the "
-                "recorded labels"
-            )
-        X = validate_features(self, X)
         y = check_outcomes(self._name, y)
+        X = validate_features(self, X)
         check_consistent_length(X, y)
         if sample_weight is not None:
             weight_key(self._expert, owner=self._name)
@@ -305,8 +300,7 @@ class ContrastiveFragmentSelector(Weighter):
     ) -> tuple[Array, Array]:
         """Agreement of classifiers and of nearest rows, for each round and row."""
         featurizer = StandardScaler() if self.featurizer is None else clone(self.featurizer)
-        featurizer.fit_transform(X[rows], y[rows])
-        Z = np.asarray(featurizer.transform(X), dtype=np.float64)
+        Z = np.asarray(featurizer.fit(X[rows], y[rows]).transform(X), dtype=np.float64)
         folds = None
         if not isinstance(self.cv, Integral):
             folds = make_folds(self._name, self.cv, X, y, None, 0)

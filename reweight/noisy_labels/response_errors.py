@@ -22,13 +22,13 @@ from reweight.noisy_labels._false_discovery import (
 from reweight.noisy_labels._folds import folds_of_rows
 from reweight.noisy_labels._outcome_table import (
     OutcomeTable,
-    check_outcomes,
     check_table,
     residuals_of,
 )
 from reweight.noisy_labels._removal_search import search_removed_rows
 from reweight.noisy_labels._residual_models import ResidualModels
 from reweight.normalization import normalize_weights
+from reweight.outcomes import check_outcomes
 from reweight.validation import count_rows, take_rows
 from reweight.weighted_fit import weight_key, weighted_fit
 
@@ -290,6 +290,7 @@ class ResponseErrorDetector(Weighter):
         """
         self._validate_params()
         self._check_parameters()
+        y = check_outcomes(self._name, y)
         validate_data(self, X, skip_check_array=True)
         (X,) = indexable(X)
         if sample_weight is not None:
@@ -341,7 +342,7 @@ class ResponseErrorDetector(Weighter):
                 "and n_resamples=0 fits none; pass n_resamples=5, or combine='quadrature'"
             )
 
-    def _score(self, table: OutcomeTable, X: Any, y: Any, rows: NDArray, s: Array) -> None:
+    def _score(self, table: OutcomeTable, X: Any, y: Array, rows: NDArray, s: Array) -> None:
         """Fill in what there is of each row; rows of weight zero are scored as new rows."""
         parts = np.empty((3, len(s)))
         parts[:, rows] = self._models.parts()
@@ -350,7 +351,7 @@ class ResponseErrorDetector(Weighter):
             X_outside = take_rows(self._regressor, X, None, outside)[0]
             parts[:, outside] = self._models.predict_parts(X_outside)
         self.predictions_, self.aleatoric_, self.epistemic_ = parts
-        self.residuals_ = residuals_of(check_outcomes(self._name, y), self.predictions_)
+        self.residuals_ = residuals_of(y, self.predictions_)
         self.shrinkage_ = self._models.scale.shrinkage
         self._uncertainty = self._combined(self.aleatoric_, self.epistemic_)
         self.scores_ = np.abs(self.residuals_) / self._uncertainty
@@ -401,25 +402,6 @@ class ResponseErrorDetector(Weighter):
         X, y = take_rows(self._regressor, table.X, table.y, kept)
         weights = None if table.weights is None else table.weights[kept]
         return weighted_fit(clone(self._regressor), X, y, weights, owner=self._name)
-
-    def fit_predict(self, X: Any, y: ArrayLike, **params: Any) -> NDArray[np.intp]:
-        """Fit, and label rows as outlier detectors do.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Features.
-        y : array-like of shape (n_samples,)
-            Outcomes as recorded.
-        **params : dict
-            Metadata passed on to `fit`.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-            -1 for flagged rows, 1 for the others.
-        """
-        return np.where(self.fit(X, y, **params).is_error_, -1, 1)
 
     @available_if(_refits)
     def predict(self, X: Any) -> Array:

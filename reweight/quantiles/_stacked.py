@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
-from sklearn.utils import column_or_1d
 from sklearn.utils.validation import check_consistent_length
 
+from reweight.outcomes import check_outcomes
 from reweight.validation import check_sample_weight, validate_features, warn_user
 
 
@@ -123,12 +123,7 @@ def read_training_rows(
     rows : ndarray of shape (n_kept,)
     """
     name = type(estimator).__name__
-    if y is None:
-        raise ValueError(f"{name} requires y to be passed, but the target y is None")
-    y = column_or_1d(y, warn=True)
-    if y.dtype.kind not in "fiub":
-        y = y.astype(np.float64)
-    y = y.astype(np.float64, copy=False)
+    y = check_outcomes(name, y, allow_nonfinite=True)
     check_consistent_length(Q, y)
     weights = check_sample_weight(sample_weight, y)
     bad = nonfinite_rows(Q) | ~np.isfinite(y)

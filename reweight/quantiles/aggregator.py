@@ -324,6 +324,11 @@ class QuantileAggregator(BaseEstimator):
                 f"{name}: granularity='fine' takes neither noncross nor crossing_penalty; use "
                 "medium weights, or leave the order to postprocess"
             )
+        if self.margin > 0 and not priced:
+            raise ValueError(
+                f"{name}: margin={self.margin:g} is kept only where crossing is forbidden or has "
+                "its price; pass noncross=True or a crossing_penalty too"
+            )
         if self.solver == "highs" and self.alpha != 0:
             raise ValueError(
                 f"{name}: solver='highs' solves linear programs, got alpha={self.alpha!r}; use "

@@ -6,8 +6,8 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils import Tags, column_or_1d
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.utils import Tags
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
@@ -15,6 +15,7 @@ from reweight.kernels.isotonic_rows import sweep_rows
 from reweight.kernels.order_statistics import RANK_SLACK, conformal_quantile
 from reweight.kernels.shifted_lists import kth_of_shifted_lists
 from reweight.metrics._quantile_checks import LEVEL_TOLERANCE, central_pairs, check_quantiles
+from reweight.outcomes import check_outcomes
 from reweight.validation import check_sample_weight, validate_features, warn_user
 
 
@@ -28,7 +29,7 @@ class _End:
     confidence_level: float
 
 
-class ConformalQuantileCalibrator(TransformerMixin, BaseEstimator):
+class ConformalQuantileCalibrator(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     r"""Quantiles moved by order statistics of their errors on calibration rows.
 
     If calibration rows and later ones are exchangeable, coverage holds in any
@@ -158,7 +159,8 @@ class ConformalQuantileCalibrator(TransformerMixin, BaseEstimator):
         name = type(self).__name__
         levels = check_quantiles(self.quantiles, name)
         Q = self._read(Q, len(levels), reset=True)
-        y = _read_outcomes(name, Q, y)
+        y = check_outcomes(name, y)
+        check_consistent_length(Q, y)
         weights = None if sample_weight is None else check_sample_weight(sample_weight, Q)
         if weights is not None and folds is not None:
             raise ValueError(
@@ -414,19 +416,6 @@ def find_pair(quantiles: NDArray, confidence_level: float, caller: str) -> tuple
         f"{caller}: confidence_level={confidence_level} is matched by no pair of quantiles; "
         f"available are {known}"
     )
-
-
-def _read_outcomes(name: str, Q: NDArray, y: Any) -> NDArray[np.float64]:
-    if y is None:
-        raise ValueError(f"{name} requires y to be passed, but the target y is None")
-    y = column_or_1d(y, warn=True).astype(np.float64)
-    check_consistent_length(Q, y)
-    if not np.isfinite(y).all():
-        raise ValueError(
-            f"{name}: Input y contains NaN or infinity in {int((~np.isfinite(y)).sum())} rows; "
-            "drop those rows"
-        )
-    return y
 
 
 def _read_folds(name: str, folds: Any, n: int) -> tuple[NDArray, NDArray]:

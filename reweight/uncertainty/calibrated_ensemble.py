@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm, t
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, RegressorMixin, clone
-from sklearn.utils import check_random_state, column_or_1d, get_tags, indexable
+from sklearn.utils import check_random_state, get_tags, indexable
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from reweight.exceptions import WeightWarning
-from reweight.kernels.order_statistics import conformal_quantile
+from reweight.kernels.order_statistics import RANK_SLACK, conformal_quantile
+from reweight.outcomes import check_outcomes
 from reweight.parallel import parallel_map
 from reweight.uncertainty._members import (
     PRIOR_FREEDOM,
@@ -28,6 +29,10 @@ from reweight.validation import check_sample_weight, count_rows, warn_user
 from reweight.weighted_fit import weight_key
 
 Array = NDArray[np.float64]
+
+
+# Share of the largest error below which the spread of members is none.
+AGREEMENT = 1e-10
 
 
 class CalibratedEnsembleRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
@@ -202,12 +207,8 @@ class CalibratedEnsembleRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstima
         """
         self._validate_params()
         self._check_parameters()
-        if y is None:
-            raise ValueError(
-                f"{self._name} requires y to be passed, but the target y is None; pass outcomes"
-            )
+        y = check_outcomes(self._name, y)
         validate_data(self, X, skip_check_array=True)
-        y = self._check_outcomes(y)
         X, y = indexable(X, y)
         if sample_weight is not None and self.cv != "prefit":
             weight_key(self.estimator, owner=self._name)
@@ -236,22 +237,6 @@ class CalibratedEnsembleRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstima
                 f"{self._name}: cv='oob' needs members that leave rows out, and resample='seed' "
                 "leaves none; pass resample='bootstrap', or cv=5"
             )
-
-    def _check_outcomes(self, y: ArrayLike) -> Array:
-        y = column_or_1d(y, warn=True)
-        if y.dtype.kind in "OUS":
-            try:
-                y = y.astype(np.float64)
-            except (TypeError, ValueError) as error:
-                raise ValueError(f"{self._name}: y is not numeric; pass numbers") from error
-        bad = int((~np.isfinite(y)).sum())
-        if bad:
-            kind = "NaN" if np.isnan(y).any() else "inf"
-            raise ValueError(
-                f"{self._name}: Input y contains {kind}: {bad} outcomes are NaN or infinite; drop "
-                "those rows first"
-            )
-        return y
 
     def _fit_members(
         self, X: Any, y: Array, weights: Array | None, rng: np.random.RandomState
@@ -321,13 +306,16 @@ class CalibratedEnsembleRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstima
             )
         missing = int((~predicted & (s > 0)).sum())
         if missing:
+            remedy = "pass folds that cover all rows"
+            if isinstance(self.cv, str):
+                remedy = "raise n_estimators, so that two members or more leave each row out"
             self._warn(
-                f"{missing} of {len(y)} rows have no held-out prediction by two members or more "
-                "and are left out of the calibration; raise n_estimators, or pass folds that "
-                "cover all rows"
+                f"{missing} of {len(y)} rows have no held-out prediction and are left out of the "
+                f"calibration; {remedy}"
             )
         error = y[rows] - mean[rows]
-        if not std[rows].any():
+        # Members whose seeds break ties alone differ by rounding, if at all.
+        if std[rows].max() <= AGREEMENT * np.abs(error).max():
             self._warn(
                 f"all members agree in all {len(rows)} rows, so that their spread tells nothing; "
                 "pass resample='bootstrap' for an estimator without randomness of its own"
@@ -405,6 +393,11 @@ class CalibratedEnsembleRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstima
         ------
         ValueError
             If the level is not between 0 and 1.
+
+        Warns
+        -----
+        WeightWarning
+            If intervals are infinite.
         """
         check_is_fitted(self, "estimators_")
         if not isinstance(confidence_level, Real) or not 0 < confidence_level < 1:
@@ -412,7 +405,15 @@ class CalibratedEnsembleRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstima
                 f"{self._name}: confidence_level must be between 0 and 1, got {confidence_level!r}"
             )
         mean, std = self.predict(X, return_std=True)
-        half = self._multiple(float(confidence_level)) * std
+        multiple = self._multiple(float(confidence_level))
+        if math.isinf(multiple):
+            needed = math.ceil(confidence_level / (1 - confidence_level) * (1 - RANK_SLACK))
+            self._warn(
+                f"{len(self.z_scores_)} calibration rows are too few for confidence_level="
+                f"{confidence_level:g}, so that intervals are infinite; pass at least {needed} "
+                "rows, a lower level, or interval='student'"
+            )
+        half = multiple * std
         return np.column_stack([mean - half, mean + half])
 
     def _multiple(self, confidence_level: float) -> float:

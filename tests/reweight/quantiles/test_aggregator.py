@@ -476,6 +476,7 @@ def test_a_constant_outcome_is_allowed(data):
         ({"noncross": True, "granularity": "fine"}, "takes neither noncross"),
         ({"crossing_penalty": 1.0, "granularity": "fine"}, "takes neither noncross"),
         ({"solver": "highs", "alpha": 0.1}, "solves linear programs"),
+        ({"margin": 0.1}, "margin=0.1 is kept only where"),
         ({"n_models": 3}, "n_models=3"),
         ({"alpha": -1.0}, "alpha"),
     ],

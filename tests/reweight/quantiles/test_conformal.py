@@ -268,6 +268,9 @@ def test_frames_names_clone_and_pickle(rng):
     named = clone(calibrator).fit(frame, pd.Series(y))
     assert list(named.feature_names_in_) == list(frame.columns)
     assert_array_equal(named.predict(frame), expected)
+    assert list(named.get_feature_names_out()) == list(frame.columns)
+    moved = clone(calibrator).set_output(transform="pandas").fit(frame, y).transform(frame)
+    assert list(moved.columns) == list(frame.columns)
     assert_array_equal(named.transform(frame), expected)
     assert_array_equal(pickle.loads(pickle.dumps(named)).predict(frame), expected)
 
@@ -293,7 +296,7 @@ def test_bad_input_is_refused(rng):
     calibrator = ConformalQuantileCalibrator(LEVELS)
     with pytest.raises(ValueError, match="4 columns, but there are 5 quantiles"):
         calibrator.fit(q[:, :4], y)
-    with pytest.raises(ValueError, match="Input y contains NaN or infinity in 1 rows"):
+    with pytest.raises(ValueError, match=r"Input y contains NaN: 1 outcomes .* rows \[99\]"):
         calibrator.fit(q, np.append(y[:-1], np.nan))
     with pytest.raises(ValueError, match="requires y"):
         calibrator.fit(q)

@@ -9,7 +9,7 @@ from sklearn.datasets import make_friedman1
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression
-from sklearn.model_selection import KFold
+from sklearn.model_selection import KFold, TimeSeriesSplit
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -123,6 +123,9 @@ def test_members_without_randomness_are_noticed(data):
         model = CalibratedEnsembleRegressor(LinearRegression()).fit(X, y)
     mean, std = model.predict(X_new, return_std=True)
     assert np.ptp(std) == 0
+    # The seeds of a tree break ties, which leave nothing but rounding.
+    with pytest.warns(WeightWarning, match="members agree in all 500 rows"):
+        CalibratedEnsembleRegressor(TREE).fit(X, y)
     assert 0.85 < uncertainty_report(y_new, mean, std)["z_std"] < 1.15
 
 
@@ -148,9 +151,19 @@ def test_rows_without_weight_play_no_part(data):
 
 def test_out_of_bag_rows_that_all_members_drew_are_said(data):
     X, y, *_ = data
-    with pytest.warns(WeightWarning, match="rows have no held-out prediction"):
+    with pytest.warns(WeightWarning, match="rows have no held-out prediction .* raise n_est"):
         model = ensemble(cv="oob", n_estimators=4).fit(X, y)
     assert 2 < len(model.calibration_rows_) < 500
+    with pytest.warns(WeightWarning, match="100 of 500 rows .* pass folds that cover all"):
+        ensemble(cv=TimeSeriesSplit(4)).fit(X, y)
+
+
+def test_too_few_rows_for_a_level_are_said(data):
+    X, y, X_new, _ = data
+    model = ensemble(method="scaling", cv=2).fit(X[:30], y[:30])
+    with pytest.warns(WeightWarning, match="30 calibration rows .* pass at least 99 rows"):
+        assert np.isinf(model.predict_interval(X_new, 0.99)).all()
+    assert np.isfinite(model.predict_interval(X_new, 0.9)).all()
 
 
 def test_frames_keep_their_names(data):
