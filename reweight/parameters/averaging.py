@@ -18,12 +18,7 @@ from reweight.parameters._tensors import (
     shared_tensors,
     widened,
 )
-from reweight.parameters.views import (
-    check_models,
-    final_estimator,
-    get_parameters,
-    set_parameters,
-)
+from reweight.parameters.views import check_models, final_estimator, get_parameters, set_parameters
 
 # Classifiers whose probabilities are the softmax of their decision values.
 SOFTMAX = (LogisticRegression, LinearDiscriminantAnalysis)
@@ -34,9 +29,9 @@ def average_parameters(
 ) -> Any:
     r"""Average models of one architecture: :math:`(\sum_k A_k)^{-1} \sum_k A_k \theta_k`.
 
-    The weight :math:`A_k` of a model is a number, or for each tensor a number
-    or an array. Single weights may be negative, their sum may not. Rules such
-    as `stock_weights` and `gradient_matching_weights` make weights.
+    Single weights may be negative, their sum may not. `stock_weights`,
+    `gradient_matching_weights` and `similarity_weights` make weights, and
+    `pool_estimates` does the same for full matrices.
 
     Parameters
     ----------
@@ -64,18 +59,12 @@ def average_parameters(
     KeyError
         If a mapping of weights lacks a name.
 
-    See Also
-    --------
-    pool_estimates : The same with full matrices, covariance and heterogeneity.
-
     Notes
     -----
-    Tensors are read one at a time and in blocks, so that the memory needed
-    beyond the models is that of the result. Half precision is accumulated in
-    single. Rows of softmax classifiers are centred where that matters (weights
-    by entry), which leaves their predictions as they are. Statistics of batch
-    normalisation should be estimated anew, and networks trained from different
-    starts must not be averaged.
+    Tensors are read one at a time; half precision is summed in single. Rows of
+    softmax classifiers are centred under weights by entry, which leaves their
+    predictions as they are. Statistics of batch normalisation should be
+    estimated anew. Networks from different starts must not be averaged.
 
     References
     ----------
@@ -110,9 +99,9 @@ def average_parameters(
     result, done = {}, {}
     for name, tensors in shared_tensors(parameters, "average_parameters"):
         key = name if lazy else tuple(_storage(p[name]) for p in parameters)
-        if key not in done and is_floating(tensors[0]):
-            done[key] = _combine(name, tensors, _weights_of(name, weights))
-        result[name] = done.get(key, deepcopy(tensors[-1]))
+        if key not in done:
+            done[key] = _combine(name, tensors, weights)
+        result[name] = done[key]
     return set_parameters(template, result)
 
 
@@ -150,6 +139,9 @@ def _storage(array: Any) -> Any:
 
 def _combine(name: str, tensors: list[Any], weights: list[Any]) -> Any:
     """The equation for one tensor."""
+    if not is_floating(tensors[0]):
+        return deepcopy(tensors[-1])
+    weights = _weights_of(name, weights)
     by_entry = any(np.ndim(w) for w in weights)
     if by_entry:
         weights = [_like(tensors[0], w) for w in weights]

@@ -14,13 +14,13 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state, get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.multiclass import check_classification_targets
 
 from reweight.normalization import effective_sample_size
 from reweight.parameters._delegation import PredictsByModel
 from reweight.parameters.averaging import average_parameters, same_classes
 from reweight.parameters.views import (
     check_classifiers,
+    check_responses,
     copy_attributes,
     final_estimator,
     get_parameters,
@@ -37,10 +37,8 @@ class BackwardCompatibleClassifier(
 ):
     r"""Update a classifier in use with few negative flips, by interpolating its parameters.
 
-    A retrained model is better on average, yet wrong on some rows that the old
-    model got right, which is what users notice. `fit` trains the new model and
-    takes the point :math:`\alpha \theta_{old} + (1 - \alpha) \theta_{new}` that
-    `selection` picks on held-out rows.
+    `fit` trains a new model and takes the point :math:`\alpha \theta_{old} + (1 -
+    \alpha) \theta_{new}` that `selection` picks on held-out rows.
 
     Parameters
     ----------
@@ -110,16 +108,10 @@ class BackwardCompatibleClassifier(
     feature_names_in_ : ndarray of str of shape (n_features_in_,)
         Their names, if the merged model knows any.
 
-    See Also
-    --------
-    negative_flip_rate : What is kept low.
-    flip_path_plot : A picture of `path_`.
-
     Notes
     -----
     The accuracy that selects α is too good for the α selected; judge the result
-    on other rows. New rows may have classes that the old model does not know;
-    then linear classifiers keep the rows of the new classes from the new model.
+    on other rows.
 
     References
     ----------
@@ -142,12 +134,9 @@ class BackwardCompatibleClassifier(
     >>> update = BackwardCompatibleClassifier(FrozenEstimator(old), random_state=0)
     >>> update = update.fit(X[:1000], y[:1000])
     >>> plain = LogisticRegression().fit(X[:1000], y[:1000])
-    >>> flips = [
-    ...     negative_flip_rate(y[1000:], old.predict(X[1000:]), model.predict(X[1000:]))
-    ...     for model in (plain, update)
-    ... ]
-    >>> flips[1] < flips[0]
-    True
+    >>> X, y = X[1000:], y[1000:]
+    >>> [round(negative_flip_rate(y, old.predict(X), m.predict(X)), 3) for m in (plain, update)]
+    [0.026, 0.021]
     """
 
     __metadata_request__fit = {"X_val": True, "y_val": True}
@@ -230,9 +219,7 @@ class BackwardCompatibleClassifier(
         """
         self._validate_params()
         old = self._deployed()
-        if y is None:
-            raise ValueError("requires y to be passed, but the target y is None")
-        check_classification_targets(y)
+        check_responses(self, y)
         rng = check_random_state(self.random_state)
         weight = None if sample_weight is None else check_sample_weight(sample_weight, X)
         X, y, weight, held_out = self._hold_out(X, y, weight, X_val, y_val, rng)

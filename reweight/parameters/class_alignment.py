@@ -14,10 +14,8 @@ def align_class_weights(
 ) -> Any:
     r"""Rescale the rows of new classes so that their mean norm is that of the old.
 
-    A classifier that met some classes late, with few rows of the earlier ones,
-    prefers the new ones since their rows are longer. The new rows are
-    multiplied by :math:`\gamma \rho^{C_{old} / C_{new}}`, with γ the mean norm of
-    old over that of new rows; intercepts stay.
+    New rows are multiplied by :math:`\gamma \rho^{C_{old} / C_{new}}`, with γ the
+    mean norm of old over that of new rows; intercepts stay.
 
     Parameters
     ----------

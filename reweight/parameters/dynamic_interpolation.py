@@ -15,12 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from reweight.parameters._beta_mixture import fit_beta_mixture, responsibilities
 from reweight.parameters.averaging import average_parameters, same_classes
-from reweight.parameters.views import (
-    check_classifiers,
-    check_models,
-    copy_attributes,
-    is_linear,
-)
+from reweight.parameters.views import check_classifiers, check_models, copy_attributes, is_linear
 
 Array = NDArray[np.float64]
 
@@ -110,11 +105,9 @@ def _weights_of(H: Array, offset: Array | float) -> Array:
 class DynamicInterpolationClassifier(ClassifierMixin, BaseEstimator):
     r"""Interpolate fitted classifiers anew for every sample, by how sure each one is.
 
-    For test rows from a mixture of domains that each model knows a part of. The
-    model of a row has the parameters :math:`\sum_j \lambda_j(x) \theta_j` with
-    the weights of `entropy_weights`. For linear classifiers this is exactly a
-    mixture of their logits; other models are merged once for each cluster of
-    weights. No label is used.
+    The model of a row has the parameters :math:`\sum_j \lambda_j(x) \theta_j` with
+    the weights of `entropy_weights`: for linear classifiers a mixture of their
+    logits. Others are merged for each cluster of weights. No label is used.
 
     Parameters
     ----------
@@ -152,11 +145,6 @@ class DynamicInterpolationClassifier(ClassifierMixin, BaseEstimator):
         Number of features.
     feature_names_in_ : ndarray of str of shape (n_features_in_,)
         Their names, if the estimators know any.
-
-    See Also
-    --------
-    entropy_weights : The rule.
-    average_parameters : One model for all rows.
 
     References
     ----------

@@ -110,9 +110,7 @@ def fisher_information(
     if intercept:
         theta = np.column_stack([theta, np.ravel(last.intercept_)])
     Y = None if y is None else _responses(last, y, X)
-    variance = 1.0
-    if isinstance(last, GAUSSIAN):
-        variance = noise_variance or _noise_variance(last, X, Y, weight, theta.size)
+    variance = _noise_variance(last, X, Y, weight, theta.size, noise_variance)
     if not 0 < variance < np.inf or (empirical and Y is None):
         raise ValueError(
             f"fisher_information: noise_variance is {variance:.3g} with {X.shape[0]} rows and "
@@ -160,7 +158,10 @@ def _known(model: Any) -> Any:
     return model
 
 
-def _noise_variance(model: Any, X: Any, Y: Array | None, weight: Array, n_parameters: int) -> float:
+def _noise_variance(model, X, Y, weight, n_parameters: int, given: float | None) -> float:
+    """Error variance of a least-squares regressor, one for the others."""
+    if given is not None or not isinstance(model, GAUSSIAN):
+        return 1.0 if given is None else given
     if Y is None:
         raise ValueError("fisher_information: pass y or noise_variance for a regressor")
     degrees = weight.sum() - n_parameters

@@ -18,11 +18,9 @@ def gradient_matching_weights(
 ) -> list[dict[str, Any]]:
     r"""Weights that merge fits to several tasks and their anchor by diagonal curvature.
 
-    With :math:`\theta_t` the minimiser of :math:`\ell_t + \frac12 \|\theta -
-    \theta_0\|^2_{H_0}`, the merged model approximates that of :math:`\sum_t
-    \alpha_t \ell_t + \frac12 \|\theta - \theta_0\|^2_{H_0}`. The weight of task t
-    is :math:`\alpha_t (H_0 + H_t)`, that of the anchor :math:`(1 - \sum_t
-    \alpha_t) H_0`. Minus one for a task takes it out of a joint fit.
+    The weight of task t is :math:`\alpha_t (H_0 + H_t)`, that of the anchor
+    :math:`(1 - \sum_t \alpha_t) H_0`: one step towards the fit to all tasks.
+    `task_weights` of minus one take a task out of a joint fit.
 
     Parameters
     ----------
@@ -52,10 +50,6 @@ def gradient_matching_weights(
         If numbers of tasks do not fit or numbers are not finite.
     KeyError
         If an importance lacks a parameter of the first.
-
-    See Also
-    --------
-    pool_estimates : The same with full matrices.
 
     Notes
     -----

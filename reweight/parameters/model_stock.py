@@ -30,12 +30,9 @@ def stock_weights(
 ) -> list[dict[str, Any]]:
     r"""Weights of Model Stock, from the angles between the fits as seen from the anchor.
 
-    Fits that differ only by noise have offsets :math:`d_k = m + e_k` from the
-    anchor, with a common part and independent errors. The mean cosine c between
-    offsets is then the share of the common part, and the point nearest to the
-    anchor plus m on the line to the mean of K fits is at
-    :math:`t = K c / (1 + (K - 1) c)`: the reliability of a mean of K noisy
-    measurements. The anchor gets 1 - t, each fit t / K.
+    With c the mean cosine between offsets of K fits from the anchor,
+    :math:`t = K c / (1 + (K - 1) c)` is the reliability of their mean. The
+    anchor gets 1 - t, each fit t / K.
 
     Parameters
     ----------
@@ -62,10 +59,6 @@ def stock_weights(
     ValueError
         If there are fewer than two models, or they differ in architecture.
 
-    See Also
-    --------
-    average_parameters : Takes the weights.
-
     References
     ----------
     Jang, D.-H., Yun, S., Han, D. (2024). Model Stock: all we need is just a few
@@ -81,17 +74,11 @@ def stock_weights(
     >>> average_parameters([base, *models], weights)["w"].round(3)
     array([1.243, 0.414])
     """
-    check_options(
-        "stock_weights",
-        granularity=(granularity, ("tensor", "row", "global")),
-        aggregate=(aggregate, ("cosine", "angle")),
-    )
+    check_options("stock_weights", granularity=(granularity, ("tensor", "row", "global")))
+    check_options("stock_weights", aggregate=(aggregate, ("cosine", "angle")))
     K = len(models)
     if K < 2:
-        raise ValueError(
-            f"stock_weights: needs at least two models besides the base, got {K}; the angle of "
-            "one alone is not defined"
-        )
+        raise ValueError(f"stock_weights: needs at least two models besides the base, got {K}")
     check_models([base, *models], "stock_weights")
     parameters = [get_parameters(model) for model in (base, *models)]
     grams = {

@@ -9,12 +9,11 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
 from sklearn.utils import check_random_state, get_tags, indexable
 from sklearn.utils._param_validation import HasMethods, Interval
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from reweight.parameters._delegation import PredictsByModel
 from reweight.parameters.averaging import average_parameters
-from reweight.parameters.views import copy_attributes, final_estimator
+from reweight.parameters.views import check_responses, copy_attributes, final_estimator
 from reweight.validation import count_rows, take_rows
 
 
@@ -23,8 +22,7 @@ class MovingAverageEstimator(PredictsByModel, MetaEstimatorMixin, BaseEstimator)
 
     A fast copy learns from each batch by `partial_fit`; a slow copy, which
     predicts, follows it: :math:`\theta_{slow} \leftarrow \beta \theta_{slow} +
-    (1 - \beta) \theta_{fast}`. It forgets less when batches come from changing
-    tasks, and its noise is smaller.
+    (1 - \beta) \theta_{fast}`.
 
     Parameters
     ----------
@@ -60,10 +58,6 @@ class MovingAverageEstimator(PredictsByModel, MetaEstimatorMixin, BaseEstimator)
         Number of features.
     feature_names_in_ : ndarray of str of shape (n_features_in_,)
         Their names, if there are any.
-
-    See Also
-    --------
-    average_parameters : Averages of models that are done.
 
     References
     ----------
@@ -127,13 +121,9 @@ class MovingAverageEstimator(PredictsByModel, MetaEstimatorMixin, BaseEstimator)
         """
         self._validate_params()
         vars(self).pop("fast_estimator_", None)
-        if y is None:
-            raise ValueError("requires y to be passed, but the target y is None")
+        check_responses(self, y)
         X, y = indexable(X, y)
-        n, classes = count_rows(X), None
-        if is_classifier(self.estimator):
-            check_classification_targets(y)
-            classes = np.unique(np.asarray(y))
+        n, classes = count_rows(X), np.unique(np.asarray(y)) if is_classifier(self) else None
         rng = check_random_state(self.random_state)
         for _ in range(self.max_iter):
             order = rng.permutation(n)

@@ -72,8 +72,7 @@ def pool_estimates(
     as the minimiser of its own loss plus :math:`(\theta - \theta_0)' H_0 (\theta -
     \theta_0)/2`, and the result is that of all losses with the anchor once
     (gradient matching). Both are what a fit to the pooled rows gives, exactly
-    for quadratic losses with full matrices and nearly so for likelihoods whose
-    estimates are not far apart.
+    for quadratic losses with full matrices.
 
     Parameters
     ----------
@@ -103,11 +102,6 @@ def pool_estimates(
         symmetric, or only one of anchor and its precision is given.
     numpy.linalg.LinAlgError
         If the total precision is not positive definite.
-
-    See Also
-    --------
-    fisher_information : Precisions of fitted linear models.
-    average_parameters : The same for whole models, tensor by tensor.
 
     References
     ----------

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.base import is_classifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from reweight.parameters._tensors import Parameters
@@ -160,6 +161,15 @@ def check_classifiers(models: Sequence[Any], caller: str) -> None:
             raise TypeError(f"{caller}: {type(model).__name__} is no classifier")
         check_is_fitted(model)
         get_parameters(model)
+
+
+def check_responses(estimator: Any, y: Any) -> None:
+    """Refuse none, and for a classifier what are no classes."""
+    name = type(estimator).__name__
+    if y is None:
+        raise ValueError(f"{name}: requires y to be passed, but the target y is None")
+    if is_classifier(estimator):
+        check_classification_targets(y)
 
 
 def is_linear(model: Any) -> bool:
