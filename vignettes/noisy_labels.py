@@ -76,8 +76,9 @@ pd.Series(accuracy, name="accuracy on clean digits").round(3).to_frame()
 
 # %% [markdown]
 # With the matrix known, most of what the flips had taken comes back. The last but one line has no
-# matrix given: it reads it off rows that seem sure of their class. Ten classes with about a hundred
-# rows each do not show it well, and the weights can be no better than the matrix.
+# matrix given: it reads it off rows that seem sure of their class. A linear model of about a hundred
+# rows a class is seldom as sure as it should be, so the estimate is rough (right picture), and the
+# weights can be no better than the matrix.
 
 # %%
 weights = models["reweight"].weights_
@@ -171,17 +172,16 @@ ax.axvline(PLAIN, color="0.8", lw=1)
 ax.set(xlabel="epoch", ylabel="accuracy on clean digits", ylim=(0, 1))
 ax.legend(frameon=False, loc="lower right", title="and after the last epoch")
 # %% [markdown]
-# The plain network is best early and forgets what it knew while it learns the flips. What uses the
-# true matrix keeps its knowledge. Here the corrected likelihood is the clear winner; it is so because
-# the matrix is exact. Over five seeds, and for flips to any class, see
-# `benchmarks/results/noisy_digits.md`: there it wins nothing, and drawing rows is ahead of weighting
-# them. None of these is best everywhere.
+# The plain network stops where the flips stop it, and then learns those. What uses the true matrix
+# or the clean digits goes on. Here the corrected likelihood is ahead, and it is so because the matrix
+# is exact. Over several seeds, and for flips to any class, see `benchmarks/results/noisy_digits.md`:
+# none of these is best everywhere.
 #
 # ## Which rows are odd?
 #
 # Self-influence, the squared norm of a row's own gradient, is large for rows that the network finds
-# hard to believe. For the network that learned through the matrix those are the flips; for the one
-# that learned by heart it is no longer so.
+# hard to believe. For a network that learned through the matrix those are the flips; for one that
+# learns the flips as well, less so.
 
 # %%
 batch = (x, y)
