@@ -83,6 +83,7 @@ if TYPE_CHECKING:
     from reweight.reuse.residual_performance import ResidualPerformance
     from reweight.reuse.reuse_classifier import BayesianReuseClassifier
     from reweight.reweighted import Reweighted
+    from reweight.selection.coreset import CoresetWeighter, moderate_coreset
     from reweight.selection.loss_ratio import (
         loss_ratio_distance,
         loss_ratio_weights,
@@ -100,6 +101,7 @@ _PUBLIC = {
     "CalibratedEnsembleRegressor": "reweight.uncertainty.calibrated_ensemble",
     "ConformalQuantileCalibrator": "reweight.quantiles.conformal",
     "ContrastiveFragmentSelector": "reweight.noisy_labels.contrastive_fragments",
+    "CoresetWeighter": "reweight.selection.coreset",
     "DynamicInterpolationClassifier": "reweight.parameters.dynamic_interpolation",
     "GaussianQuantileAdapter": "reweight.quantiles.adapters",
     "HorseshoeMultinomialClassifier": "reweight.reuse.horseshoe_classifier",
@@ -158,6 +160,7 @@ _PUBLIC = {
     "mirrored_propensity_histogram": "reweight.diagnostics.plots",
     "mmd": "reweight.diagnostics.distances",
     "model_weights_plot": "reweight.quantiles.plots",
+    "moderate_coreset": "reweight.selection.coreset",
     "negative_flip_rate": "reweight.metrics.flips",
     "normalize_weights": "reweight.normalization",
     "parallel_test": "reweight.ordinal.parallel_test",

@@ -38,7 +38,7 @@ class FocalLoss(nn.Module):
     >>> losses
     tensor([0.1751, 1.8234])
     >>> ClassBalancedWeighter([90, 10])(losses, target=target)
-    tensor(1.6585)
+    tensor(1.6579)
     """
 
     def __init__(self, focusing: float = 2.0, reduction: str = "mean") -> None:

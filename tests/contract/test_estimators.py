@@ -53,6 +53,7 @@ CONSTRUCTOR_ARGUMENTS = {
         "n_jitters": 2,
         "cv": 2,
     },
+    "CoresetWeighter": lambda: {"n_coreset": 0.5},
     "DynamicInterpolationClassifier": lambda: {
         "estimators": [LogisticRegression(), LogisticRegression(C=10.0)]
     },
@@ -108,6 +109,7 @@ ORDER_MATTERS = {
 # {weighter: why a row of sample_weight k does not count as k rows}
 ROWS_DO_NOT_ADD = {
     "ContrastiveFragmentSelector": "a row that is repeated is judged by its copy",
+    "CoresetWeighter": "ranks, of which the central ones are chosen, count rows",
     "ClassifierDensityRatio": "its classifier sees source and target in the shares they come in",
     "ResponseErrorDetector": "a row that is repeated is predicted by models that saw its copy",
     "TargetKernelMeanMatching": "its ridge and the slack of its mean are set by the number of rows",
@@ -261,6 +263,14 @@ class FragmentsOfItself(reweight.ContrastiveFragmentSelector):
         return super().fit(X, y, sample_weight=sample_weight)
 
 
+def make_classes(rng, n=60):
+    """Features and noisy classes that follow them, with trusted rows."""
+    X, X_val = rng.normal(size=(n, 3)), rng.normal(size=(20, 3))
+    y = np.where(rng.uniform(size=n) < 0.2, 1, X[:, 0] > 0).astype(int)
+    return {"X": X, "y": y, "X_val": X_val, "y_val": (X_val[:, 0] > 0).astype(int)}
+
+
+PROBLEMS["CoresetWeighter"] = make_classes
 PROBLEMS["ContrastiveFragmentSelector"] = lambda rng: make_problem(NormWeighter(), rng, n=120)
 PROBLEMS |= dict.fromkeys(("BBSE", "MLLS", "RLLS"), make_label_shift)
 
