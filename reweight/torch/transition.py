@@ -58,9 +58,9 @@ class TransitionWeighter(LossWeighter):
     noisy labels as `target`. Weights are at most 1 / T[y, y], and one if T is the
     identity. Draws count with the sum of the weights, so that their expectation is
     the weight. `weights` shows the draw of the next call. In compiled code draws
-    come from the default generator. Ten steps of `warmup_steps` per epoch of plain
-    loss are usual before the weights mean something; with a true T and a small
-    model, `ForwardCorrectionLoss` may do better.
+    come from the default generator. Weights mean little before the model knows
+    something: give it some epochs of plain loss by `warmup_steps`. With a true T
+    and a small model, `ForwardCorrectionLoss` may do better.
 
     References
     ----------
