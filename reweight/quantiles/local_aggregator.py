@@ -243,15 +243,17 @@ class LocalQuantileAggregator(BaseEstimator):
         self.base_crossing_rate_ = float((np.diff(Q, axis=2) < 0).any(axis=2).mean())
         features = self._fit_features(gate_features, Q_all, rows, weights)
         self.global_aggregator_ = self._global_aggregator().fit(Q, y, sample_weight=weights)
-        problems = self._problems(features, Q, y, weights / weights.sum())
-        constant = self._constant_weights(self.global_aggregator_, len(problems))
-        mean = np.average(y, weights=weights)
+        mean = float(np.average(y, weights=weights))
         scale = float(np.sqrt(np.average((y - mean) ** 2, weights=weights))) or 1.0
-        path = smoothing_path(self.smoothing, scale)
+        problems = self._problems(
+            features, (Q - mean) / scale, (y - mean) / scale, weights / weights.sum()
+        )
+        constant = self._constant_weights(self.global_aggregator_, len(problems))
+        path = smoothing_path(self.smoothing, 1.0)
         self.alpha_, self.alpha_losses_ = self.alpha, None
         if self.alpha == "cv":
-            self._choose_alpha(problems, path, Q, y, weights, rows, n_samples)
-        self._fit_gates(problems, constant, path)
+            self._choose_alpha(problems, path, scale, Q, y, weights, rows, n_samples)
+        self._fit_gates(problems, constant, path, float(self.alpha_) / scale)
         combined = self._combine(Q, features)
         self.objective_ = pinball_loss(y, combined, levels, sample_weight=weights)
         by_gate = [weights @ gate_weights(gate, features) for gate in self._gates()]
@@ -410,6 +412,7 @@ class LocalQuantileAggregator(BaseEstimator):
         self,
         problems: list[GateProblem],
         path: list[float],
+        scale: float,
         Q: NDArray,
         y: NDArray,
         weights: NDArray,
@@ -420,6 +423,7 @@ class LocalQuantileAggregator(BaseEstimator):
         equal = np.abs(y[:, None] - Q.mean(axis=1)).mean(axis=1)
         unit = float(np.average(equal, weights=weights)) / len(y)
         grid = [float(alpha * unit) for alpha in ALPHA_GRID]
+        scaled = [alpha / scale for alpha in grid]
         # Folds cut the rows as they were passed; some of those may have been left out.
         place = np.full(n_samples, -1)
         place[rows] = np.arange(len(rows))
@@ -434,18 +438,20 @@ class LocalQuantileAggregator(BaseEstimator):
             )
             for problem, start in zip(problems, constant, strict=True):
                 tasks.append(
-                    (problem, train, test, start, grid, path[-2:], self.tol, self.max_iter)
+                    (problem, train, test, start, scaled, path[-2:], self.tol, self.max_iter)
                 )
                 shares.append(weights[test].sum())
         losses = np.array(self._map(path_losses, tasks, "ridges"))
-        mean = np.average(losses, axis=0, weights=shares)
+        mean = scale * np.average(losses, axis=0, weights=shares)
         # The first is the largest ridge, which wins among equals.
         self.alpha_ = grid[int(np.argmin(mean))]
         self.alpha_losses_ = dict(zip(grid, mean.tolist(), strict=True))
 
-    def _fit_gates(self, problems: list[GateProblem], constant: NDArray, path: list[float]) -> None:
+    def _fit_gates(
+        self, problems: list[GateProblem], constant: NDArray, path: list[float], alpha: float
+    ) -> None:
         tasks = [
-            (problem, weights, float(self.alpha_), path, self.tol, self.max_iter)
+            (problem, weights, alpha, path, self.tol, self.max_iter)
             for problem, weights in zip(problems, constant, strict=True)
         ]
         results = self._map(best_gate, tasks, "gates")
