@@ -34,6 +34,7 @@ def test_entropies_decide(rng):
     assert_allclose(entropy_weights([Z[1], Z[0]]), found[:, ::-1], rtol=1e-12)
     assert_allclose(entropy_weights([Z[0], Z[0]]), 0.5, rtol=1e-14)
     assert_allclose(entropy_weights(softmax(Z, axis=2), from_logits=False), found, rtol=1e-10)
+    assert_array_equal(entropy_weights([Z[0]]), np.ones((30, 1)))
     heated = entropy_weights([Z[0], 3 * Z[1]], temperature=[1.0, 3.0])
     assert_allclose(heated, found, rtol=1e-12)
 

@@ -164,8 +164,9 @@ def test_bad_input_is_refused(X, rng):
             fisher_information(model, X)
     with pytest.raises(ValueError, match="pass y or noise_variance"):
         fisher_information(linear, X)
-    with pytest.raises(ValueError, match="noise_variance is -1 with"):
-        fisher_information(linear, X, noise_variance=-1.0)
+    for variance in (0.0, -1.0, np.inf, np.nan):
+        with pytest.raises(ValueError, match=f"noise_variance is {variance:.3g} with"):
+            fisher_information(linear, X, noise_variance=variance)
     with pytest.raises(ValueError, match="noise_variance is 0 with 4 rows"):
         fisher_information(LinearRegression().fit(X[:4], y[:4]), X[:4], y[:4])
     with pytest.raises(ValueError, match="empirical=True needs y"):
