@@ -4,6 +4,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.special import gammaln
 
 Array = NDArray[np.float64]
 
@@ -240,3 +241,20 @@ def smoothed_gradient_rows(H, y, w, theta, mean, state, ratio, eta0, decay, path
         if len(path):
             path[t] = mean
     return squares
+
+
+def log_evidence(
+    n: int, sum_log: float, sum_squares: float, prior: tuple[float, float] | None
+) -> float:
+    """Log density of n outcomes from the sums that a filter returns.
+
+    `prior` holds shape and scale of the inverse-gamma prior of a noise variance in
+    whose units the filter ran; None is a known one.
+    """
+    value = -0.5 * (n * np.log(2 * np.pi) + sum_log)
+    if prior is None:
+        return float(value - 0.5 * sum_squares)
+    shape, scale = prior
+    a, b = shape + 0.5 * n, scale + 0.5 * sum_squares
+    normaliser = shape * np.log(scale) - gammaln(shape)
+    return float(value + normaliser + gammaln(a) - a * np.log(b))

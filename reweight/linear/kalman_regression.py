@@ -5,7 +5,6 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import gammaln
 from scipy.stats import norm
 from scipy.stats import t as student_t
 from sklearn.base import BaseEstimator, RegressorMixin
@@ -16,6 +15,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from reweight.linear._kalman_filter import (
     filter_drifting_rows,
     filter_rows,
+    log_evidence,
     smoothed_gradient_rows,
     update_batch,
 )
@@ -231,10 +231,13 @@ class KalmanLinearRegression(RegressorMixin, BaseEstimator):
             If rows are not numeric.
         ValueError
             If a parameter, the rows or the weights cannot be used, the features are
-            not those of earlier rows, or gradient descent diverges.
+            not those of earlier rows, `mode`, `fit_intercept` or the kind of
+            `noise_variance` has changed since, or gradient descent diverges.
         """
         self._validate_params()
         first = not hasattr(self, "n_samples_seen_")
+        if not first:
+            self._refuse_changes()
         H, y, w = self._check_rows(X, y, sample_weight, reset=first)
         if first:
             self._start(H.shape[1])
@@ -267,21 +270,39 @@ class KalmanLinearRegression(RegressorMixin, BaseEstimator):
     def _start(self, q: int) -> None:
         """The prior."""
         self.n_samples_seen_ = 0
+        self._kind = self._asked_for()
         self._mean = np.zeros(q)
         self._recorded = []
         self._sum_log = self._sum_squares = 0.0
         self._rows_read = 0
-        self._sum_log_weight = 0.0
         if self.mode == "exact":
             self._P, self._root = None, np.sqrt(self.prior_variance) * np.eye(q)
         else:
             self._theta = np.zeros(q)
             self._state = np.array([np.inf, 0.0])
 
+    def _asked_for(self) -> dict[str, Any]:
+        """Parameters by which the state means what it means."""
+        estimated = self.noise_variance == "estimate"
+        kind = "estimate" if estimated else "a number"
+        return {"mode": self.mode, "fit_intercept": self.fit_intercept, "noise_variance": kind}
+
+    def _refuse_changes(self) -> None:
+        for name, asked in self._asked_for().items():
+            if asked != self._kind[name]:
+                raise ValueError(
+                    f"{type(self).__name__}: {name} is {asked!r} now and was {self._kind[name]!r} "
+                    "for the rows read before; call fit to begin anew, or set it back"
+                )
+
+    @property
+    def _estimated(self) -> bool:
+        return self._kind["noise_variance"] == "estimate"
+
     @property
     def _noise(self) -> float:
         """Noise variance of the recursion: one if it is estimated, as P is then in its units."""
-        return 1.0 if self.noise_variance == "estimate" else float(self.noise_variance)
+        return 1.0 if self._estimated else float(self.noise_variance)
 
     def _read(self, H: Array, y: Array, w: Array) -> None:
         """Update the state with some rows."""
@@ -305,7 +326,6 @@ class KalmanLinearRegression(RegressorMixin, BaseEstimator):
         else:
             self._filter(H, y, w, path)
         self._rows_read += n
-        self._sum_log_weight += float(np.log(w).sum())
         if self.record_path:
             self._recorded.append(path)
 
@@ -316,18 +336,9 @@ class KalmanLinearRegression(RegressorMixin, BaseEstimator):
         mean = self._mean.copy()
         if self.drift_variance > 0:
             P = self._covariance()
+            drift, seen = float(self.drift_variance), self._rows_read
             sums = filter_drifting_rows(
-                H,
-                y,
-                w,
-                mean,
-                P,
-                self._noise,
-                float(self.drift_variance),
-                inflation,
-                cap,
-                self._rows_read,
-                path,
+                H, y, w, mean, P, self._noise, drift, inflation, cap, seen, path
             )
             self._P, self._root = P, None
         else:
@@ -349,13 +360,12 @@ class KalmanLinearRegression(RegressorMixin, BaseEstimator):
 
     def _publish(self) -> Self:
         """Fitted attributes from the state."""
-        split = int(self.fit_intercept)
+        split = int(self._kind["fit_intercept"])
         self.coef_ = self._mean[split:].copy()
         self.intercept_ = float(self._mean[0]) if split else 0.0
         self._shape = PRIOR_SHAPE + 0.5 * self._rows_read
         self._scale = PRIOR_SCALE + 0.5 * self._sum_squares
-        estimated = self.noise_variance == "estimate"
-        if not estimated:
+        if not self._estimated:
             self.noise_variance_ = float(self.noise_variance)
         elif self.mode == "exact":
             self.noise_variance_ = self._scale / (self._shape - 1) if self._rows_read else np.nan
@@ -366,18 +376,10 @@ class KalmanLinearRegression(RegressorMixin, BaseEstimator):
             self.covariance_ = np.full((q, q), np.nan)
             self.log_evidence_ = np.nan
             return self
-        self.covariance_ = self._covariance() * (self.noise_variance_ if estimated else 1.0)
-        self.log_evidence_ = self._log_evidence(estimated)
+        self.covariance_ = self._covariance() * (self.noise_variance_ if self._estimated else 1.0)
+        prior = (PRIOR_SHAPE, PRIOR_SCALE) if self._estimated else None
+        self.log_evidence_ = log_evidence(self._rows_read, self._sum_log, self._sum_squares, prior)
         return self
-
-    def _log_evidence(self, estimated: bool) -> float:
-        n = self._rows_read
-        value = -0.5 * (n * np.log(2 * np.pi) + self._sum_log)
-        if not estimated:
-            return float(value - 0.5 * self._sum_squares)
-        a, b = self._shape, self._scale
-        prior = PRIOR_SHAPE * np.log(PRIOR_SCALE) - gammaln(PRIOR_SHAPE)
-        return float(value + prior + gammaln(a) - a * np.log(b))
 
     @property
     def path_(self) -> Array:
@@ -416,17 +418,18 @@ class KalmanLinearRegression(RegressorMixin, BaseEstimator):
     def _design(self, X: Any) -> Array:
         check_is_fitted(self)
         X = validate_features(self, X, reset=False)
-        return np.column_stack([np.ones(len(X)), X]) if self.fit_intercept else X
+        return np.column_stack([np.ones(len(X)), X]) if self._kind["fit_intercept"] else X
 
     def _spread(self, H: Array, argument: str) -> Array:
-        """Variance of the outcome of the next row in units that `_noise` sets."""
-        if self.mode == "iterates":
+        """Variance of the outcome of the next row, in units of the noise if that is estimated."""
+        if self._kind["mode"] == "iterates":
             raise ValueError(
                 f"{type(self).__name__}: {argument} needs mode='exact'; smoothed iterates have no "
                 "covariance"
             )
         P = self._covariance() / self.forgetting + self.drift_variance * np.eye(H.shape[1])
-        return self._noise + np.einsum("ij,jk,ik->i", H, P, H, optimize=True)
+        noise = 1.0 if self._estimated else self.noise_variance_
+        return noise + np.einsum("ij,jk,ik->i", H, P, H, optimize=True)
 
     def predict(self, X: Any, return_std: bool = False) -> Array | tuple[Array, Array]:
         """Expected outcome, and its standard deviation if asked for.
@@ -455,7 +458,7 @@ class KalmanLinearRegression(RegressorMixin, BaseEstimator):
         if not return_std:
             return mean
         variance = self._spread(H, "return_std=True")
-        if self.noise_variance == "estimate":
+        if self._estimated:
             variance = variance * self.noise_variance_
         return mean, np.sqrt(variance)
 
@@ -488,7 +491,7 @@ class KalmanLinearRegression(RegressorMixin, BaseEstimator):
         H = self._design(X)
         spread = np.sqrt(self._spread(H, "predict_interval"))
         upper = 0.5 * (1 + confidence_level)
-        if self.noise_variance == "estimate":
+        if self._estimated:
             width = student_t.ppf(upper, 2 * self._shape) * np.sqrt(self._scale / self._shape)
         else:
             width = norm.ppf(upper)

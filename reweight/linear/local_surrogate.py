@@ -12,7 +12,13 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from reweight.linear._weighted_ridge import RidgeFit, weighted_ridge
-from reweight.validation import check_groups, check_sample_weight, validate_features, warn_user
+from reweight.validation import (
+    as_numbers,
+    check_groups,
+    check_sample_weight,
+    validate_features,
+    warn_user,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -162,9 +168,12 @@ class LocalSurrogateSensitivity(BaseEstimator):
         groups : array-like of shape (n_samples,), default=None
             Setting of each run; None is one setting for all.
         hyperparameters : array-like of shape (n_samples, n_hyperparameters), default=None
-            Numeric hyper-parameters of each run, in place of `groups`.
-        reference : array-like of shape (n_hyperparameters,) or (k, n_hyperparameters), default=None
+            Numeric hyper-parameters of each run, in place of `groups`; a single one
+            may have the shape (n_samples,).
+        reference : array-like of shape (k, n_hyperparameters), default=None
             Points around which to fit; None is the mean of the hyper-parameters.
+            One point may have the shape (n_hyperparameters,), and k points of a
+            single hyper-parameter the shape (k,).
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the runs, which divide the variance of their noise.
 
@@ -194,7 +203,7 @@ class LocalSurrogateSensitivity(BaseEstimator):
         for label, weight in zip(self.groups_.tolist(), parts, strict=True):
             rows = np.flatnonzero(weight > 0)
             self._check_setting(X[rows], label)
-            where = f"{name}: in the setting {label!r}"
+            where = f"{name}: {self._where(label)}"
             part = X[rows] / scale, y[rows], weight[rows]
             fits.append(weighted_ridge(*part, self.alpha, self.cov_type, where))
         self._summarise(fits, scale)
@@ -223,12 +232,17 @@ class LocalSurrogateSensitivity(BaseEstimator):
             raise ValueError(
                 f"{name}: groups and hyperparameters are two ways to tell settings apart; pass one"
             )
-        U = check_array(hyperparameters, dtype=np.float64, input_name="hyperparameters")
+        U = as_numbers(hyperparameters, name=f"{name}: hyperparameters")
+        U = U[:, None] if U.ndim == 1 else U
+        U = check_array(U, dtype=np.float64, input_name="hyperparameters")
         check_consistent_length(X, U)
         share = w / w.sum()
         center = share @ U
         spread = np.sqrt(share @ (U - center) ** 2)
-        points = np.atleast_2d(center if reference is None else np.asarray(reference, float))
+        points = center[None] if reference is None else reference
+        points = as_numbers(points, name=f"{name}: reference")
+        if points.ndim < 2:
+            points = points.reshape(-1, 1) if U.shape[1] == 1 else points[None]
         if points.ndim != 2 or points.shape[1] != U.shape[1] or not np.isfinite(points).all():
             raise ValueError(
                 f"{name}: reference has shape {points.shape} but there are {U.shape[1]} "
@@ -241,15 +255,21 @@ class LocalSurrogateSensitivity(BaseEstimator):
         distance = [(((U - point) / spread) ** 2).sum(axis=1) for point in points]
         return [w * np.exp(-0.5 * d / h**2) for d in distance]
 
+    def _where(self, label: Any) -> str:
+        if self.reference_ is None:
+            return f"in the setting {label!r}"
+        return f"within the bandwidth of reference point {label}"
+
     def _check_setting(self, X: Array, label: Any) -> None:
         """Raise if the coefficients of a setting cannot be told apart."""
-        name, where = type(self).__name__, f"in the setting {label!r}"
+        name, where = type(self).__name__, self._where(label)
         n, a = X.shape
         fewest = 2 if self.alpha > 0 else a + 2
         if n < fewest:
             raise ValueError(
                 f"{name}: n_samples={n} runs {where} for {a} switches and an intercept; pass "
                 f"{fewest} runs or more, fewer switches or alpha > 0"
+                f"{'' if self.reference_ is None else ', or raise bandwidth'}"
             )
         labels = self._names()
         still = np.ptp(X, axis=0) == 0
@@ -306,16 +326,16 @@ class LocalSurrogateSensitivity(BaseEstimator):
             return [f"x{j}" for j in range(self.n_features_in_)]
         return [str(name) for name in names]
 
-    def predict(self, X: Any, groups: ArrayLike | None = None) -> Array:
+    def predict(self, X: Any, groups: Any = None) -> Array:
         """Expected score.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Switches.
-        groups : array-like of shape (n_samples,), default=None
-            Setting of each row, or number of its reference point; None averages
-            the models of all.
+        groups : label or array-like of shape (n_samples,), default=None
+            Setting of each row or of all, or number of its reference point; None
+            averages the models of all.
 
         Returns
         -------
@@ -331,7 +351,7 @@ class LocalSurrogateSensitivity(BaseEstimator):
         scores = X @ self._slopes.T + self.intercept_
         if groups is None:
             return scores.mean(axis=1)
-        labels = column_or_1d(groups)
+        labels = np.full(len(X), groups) if np.ndim(groups) == 0 else column_or_1d(groups)
         check_consistent_length(X, labels)
         place = {label: k for k, label in enumerate(self.groups_.tolist())}
         unknown = sorted({str(label) for label in labels.tolist() if label not in place})

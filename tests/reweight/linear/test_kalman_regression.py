@@ -279,6 +279,35 @@ def test_fit_forgets_and_drift_may_be_switched_on_midway(data):
     assert P.min() > np.linalg.eigvalsh(again.covariance_).min()
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mode": "iterates"}, "mode is 'iterates' now and was 'exact'"),
+        ({"fit_intercept": False}, "fit_intercept is False now and was True"),
+        ({"noise_variance": 2.0}, "noise_variance is 'a number' now and was 'estimate'"),
+    ],
+)
+def test_what_the_state_stands_for_cannot_change_between_batches(change, message, data):
+    X, y, _ = data
+    model = KalmanLinearRegression().fit(X, y)
+    expected = model.predict_interval(X)
+    model.set_params(**change)
+    with pytest.raises(ValueError, match=message):
+        model.partial_fit(X, y)
+    assert_array_equal(model.predict_interval(X), expected)
+    assert model.fit(X, y).n_samples_seen_ == 200
+
+
+def test_a_known_noise_variance_may_change_between_batches(data):
+    X, y, _ = data
+    w = np.r_[np.ones(100), np.full(100, 0.25)]
+    expected = KalmanLinearRegression(noise_variance=1.0).fit(X, y, sample_weight=w)
+    model = KalmanLinearRegression(noise_variance=1.0).fit(X[:100], y[:100])
+    model.set_params(noise_variance=4.0).partial_fit(X[100:], y[100:])
+    assert_allclose(coefficients(model), coefficients(expected), atol=1e-10)
+    assert model.noise_variance_ == 4.0
+
+
 BAD = [
     ({"prior_variance": 0.0}, "'prior_variance' parameter"),
     ({"noise_variance": -1.0}, "'noise_variance' parameter"),

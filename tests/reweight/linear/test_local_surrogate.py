@@ -161,6 +161,21 @@ def test_near_runs_count_around_a_reference_point(rng):
     assert_allclose(model.predict(X, groups=np.ones(300, int)), by_hand.predict(X), atol=1e-10)
 
 
+def test_one_hyperparameter_needs_no_second_axis(rng):
+    X, y, _ = draw(rng)
+    u = rng.normal(size=len(y))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        flat = LocalSurrogateSensitivity().fit(X, y, hyperparameters=u, reference=[-1, 1])
+        full = LocalSurrogateSensitivity()
+        full.fit(X, y, hyperparameters=u[:, None], reference=[[-1], [1]])
+    assert_array_equal(flat.coef_, full.coef_)
+    with pytest.raises(ValueError, match="0 runs within the bandwidth of reference point 1 for"):
+        LocalSurrogateSensitivity(bandwidth=0.1).fit(
+            X, y, hyperparameters=u, reference=[0.0, 500.0]
+        )
+
+
 def test_without_a_bandwidth_to_speak_of_all_runs_count_alike(rng):
     X, y, _ = draw(rng)
     U = rng.normal(size=(len(y), 1))
@@ -211,6 +226,7 @@ def test_predictions_average_settings_unless_told_which(rng):
     model = LocalSurrogateSensitivity().fit(X, y, groups=groups)
     each = np.array([model.predict(X, np.full(len(X), k)) for k in range(3)])
     assert_allclose(model.predict(X), each.mean(axis=0))
+    assert_array_equal(model.predict(X, 2), each[2])
     with pytest.raises(ValueError, match=r"no run was in the settings \['9'\]"):
         model.predict(X, np.full(len(X), 9))
 
@@ -246,6 +262,7 @@ BAD = [
     (lambda a: a["y"].__setitem__(0, np.inf), "Input y contains infinity"),
     (lambda a: a.update(y=None), "requires y"),
     (lambda a: a.update(hyperparameters=a["X"]), "pass one"),
+    (lambda a: a.update(groups=None, hyperparameters=["low"]), "hyperparameters is not numeric"),
     (lambda a: a.update(reference=[0.0]), "reference needs hyperparameters"),
     (
         lambda a: a.update(groups=None, hyperparameters=a["X"], reference=[0.0]),
