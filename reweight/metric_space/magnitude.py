@@ -9,6 +9,9 @@ from sklearn.utils import check_random_state
 
 from reweight.metric_space.weighting_vector import WeightingVector
 
+# Checks name the class of the estimator that they are made for.
+_WEIGHTING = type("magnitude", (WeightingVector,), {})
+
 
 def magnitude(
     X: Any,
@@ -75,7 +78,7 @@ def magnitude(
     >>> round(magnitude([[0.0], [2.0]], scale=1.0), 4)
     1.7616
     """
-    weighting = WeightingVector(
+    weighting = _WEIGHTING(
         scale=scale,
         metric=metric,
         p=p,

@@ -316,9 +316,10 @@ class WeightingVector(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         check_is_fitted(self, "weighting_vector_")
         if not self.nonnegative:
             raise AttributeError(
-                f"{type(self).__name__}: there are no weights_ with nonnegative=False, as "
-                f"{int((self.weighting_vector_ < 0).sum())} entries of weighting_vector_ are "
-                "negative and others might be; pass nonnegative=True"
+                f"{type(self).__name__}: there are no weights_ with nonnegative=False, as entries "
+                "of weighting_vector_ may be negative (here "
+                f"{int((self.weighting_vector_ < 0).sum())} of {len(self.weighting_vector_)} "
+                "are); pass nonnegative=True"
             )
         return self._weights
 

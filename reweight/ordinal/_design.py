@@ -12,7 +12,13 @@ from sklearn.utils.validation import check_consistent_length
 
 from reweight.ordinal._cumulative_logit import OrdinalProblem
 from reweight.ordinal._newton_cd import Penalty
-from reweight.validation import check_sample_weight, validate_features, warn_user
+from reweight.validation import (
+    as_numbers,
+    check_sample_weight,
+    count_missing,
+    validate_features,
+    warn_user,
+)
 
 Array = NDArray[np.float64]
 
@@ -67,6 +73,9 @@ def check_rows(
     order = _declared_order(y)
     y = column_or_1d(y, warn=True)
     check_consistent_length(X, y)
+    n_missing = count_missing(y)
+    if n_missing:
+        raise ValueError(f"{name}: y contains {n_missing} missing entries; drop those rows")
     check_classification_targets(y)
     weights = check_sample_weight(sample_weight, X)
     classes, codes = encode_levels(name, y, estimator.categories, order)
@@ -126,7 +135,7 @@ def encode_levels(
         raise ValueError(f"{name}: categories {wanted} repeats labels; name each level once")
     codes = np.array([place.get(label, -1) for label in y.tolist()], dtype=np.intp)
     if (codes < 0).any():
-        unknown = sorted({str(label) for label in y[codes < 0].tolist()})
+        unknown = sorted(set(y[codes < 0].tolist()), key=str)
         raise ValueError(
             f"{name}: y has {int((codes < 0).sum())} rows with labels {unknown[:5]} that are not "
             f"among the categories {wanted}; add them or drop those rows"
@@ -149,7 +158,7 @@ def check_level_weights(
         missing = classes[totals <= 0].tolist()
         raise ValueError(
             f"{name}: rows of the classes {missing} have no weight{where}; every level needs rows "
-            "of positive sample_weight; merge levels or use fewer folds"
+            f"of positive sample_weight; merge levels{' or use fewer folds' if where else ''}"
         )
 
 
@@ -178,12 +187,12 @@ def unit_penalty(estimator: BaseEstimator, size: tuple[int, int]) -> Array:
     """Penalty factors of all coordinates, zero for intercepts."""
     n_features = size[1] - 1
     factors = estimator.penalty_factors
-    factors = np.ones(n_features) if factors is None else np.asarray(factors, dtype=np.float64)
+    name = f"{type(estimator).__name__}: penalty_factors"
+    factors = np.ones(n_features) if factors is None else as_numbers(factors, name=name)
     if factors.shape != (n_features,) or not (np.isfinite(factors) & (factors >= 0)).all():
         raise ValueError(
-            f"{type(estimator).__name__}: penalty_factors must be {n_features} finite, "
-            f"non-negative numbers, one per feature, got {factors.tolist()}; use 0 for a feature "
-            "without penalty"
+            f"{name} must be {n_features} finite, non-negative numbers, one per feature, got "
+            f"{factors.tolist()}; use 0 for a feature without penalty"
         )
     unit = np.zeros(size)
     unit[0 if estimator.penalize_first else 1 :, 1:] = factors

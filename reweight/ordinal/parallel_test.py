@@ -49,6 +49,10 @@ class ParallelTest:
     features: "pd.DataFrame" = field(repr=False)
 
 
+# Checks name the class of the estimator that they are made for.
+_ASKER = type("parallel_test", (RelaxedProportionalOdds,), {})
+
+
 def parallel_test(
     X: Any,
     y: ArrayLike,
@@ -107,7 +111,7 @@ def parallel_test(
     """
     import pandas as pd
 
-    asker = RelaxedProportionalOdds(categories=categories)
+    asker = _ASKER(categories=categories)
     rows = check_rows(asker, X, y, sample_weight, smallest=3)
     design = make_design(rows, standardize=True)
     n_boundaries, q = design.problem.size

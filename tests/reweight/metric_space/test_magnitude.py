@@ -45,3 +45,10 @@ def test_approximate_magnitudes_repeat_with_the_seed(rng):
 def test_scales_must_be_positive(scales):
     with pytest.raises(ValueError, match="magnitude_function: scales must be a list of positive"):
         magnitude_function(np.eye(3), scales)
+
+
+def test_errors_bear_the_name_of_the_function():
+    with pytest.raises(ValueError, match="'scale' parameter of magnitude must be"):
+        magnitude(np.eye(3), scale=0.0)
+    with pytest.raises(ValueError, match="magnitude: Input X contains NaN"):
+        magnitude([[0.0], [np.nan]])

@@ -93,3 +93,13 @@ def test_two_levels_are_refused_and_separation_is_said(rng):
     separated = np.linspace(-1, 1, 60)[:, None]
     with pytest.warns(ConvergenceWarning):
         parallel_test(separated, np.repeat([0, 1, 2], 20))
+
+
+def test_what_is_said_bears_its_name(rng):
+    X, y = draw(rng)
+    with pytest.raises(ValueError, match="parallel_test: y has 2 classes"):
+        parallel_test(X, np.minimum(y, 1))
+    with pytest.raises(ValueError, match="parallel_test: Input X contains NaN"):
+        parallel_test(np.where(X > 1, np.nan, X), y)
+    with pytest.warns(UserWarning, match="parallel_test: y holds strings"):
+        parallel_test(X, np.array(list("abcd"))[y])
