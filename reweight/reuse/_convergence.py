@@ -37,15 +37,19 @@ def check_convergence(diagnostics: dict[str, Any], settings: Any, reaction: str,
     least = MIN_ESS_PER_CHAIN * settings.chains
     failed = []
     if not diagnostics["max_rhat"] <= MAX_RHAT:
+        name_of, table = diagnostics["max_rhat_of"], diagnostics["rhat"]
+        others = _listed("above", [k for k, v in table.items() if k != name_of and v > MAX_RHAT])
         failed.append(
-            f"R-hat of {diagnostics['max_rhat_of']} is {diagnostics['max_rhat']:.3f} "
-            f"(at most {MAX_RHAT})"
+            f"R-hat of {name_of} is {diagnostics['max_rhat']:.3f} (at most {MAX_RHAT}{others})"
         )
     for tail in ("bulk", "tail"):
         value = diagnostics[f"min_ess_{tail}"]
         if not value >= least:
-            of = diagnostics[f"min_ess_{tail}_of"]
-            failed.append(f"{tail} sample size of {of} is {value:.0f} (at least {least})")
+            name_of, table = diagnostics[f"min_ess_{tail}_of"], diagnostics[f"ess_{tail}"]
+            others = _listed("below", [k for k, v in table.items() if k != name_of and v < least])
+            failed.append(
+                f"{tail} sample size of {name_of} is {value:.0f} (at least {least}{others})"
+            )
     if diagnostics["n_divergent"] > MAX_DIVERGENT_SHARE * total:
         failed.append(f"{diagnostics['n_divergent']} of {total} draws diverged")
     if diagnostics["bfmi"] < MIN_BFMI:
@@ -62,3 +66,8 @@ def check_convergence(diagnostics: dict[str, Any], settings: Any, reaction: str,
     if reaction == "raise":
         raise ConvergenceError(message, diagnostics)
     warn_user(message, ConvergenceWarning)
+
+
+def _listed(where: str, names: list[str]) -> str:
+    """The other quantities at fault: coefficients among them are worse than scales alone."""
+    return f"; also {where}: {', '.join(names)}" if names else ""

@@ -24,7 +24,7 @@ from reweight.reuse._sampling import (
     leave_one_out,
     sample_posterior,
 )
-from reweight.validation import check_groups, check_sample_weight, warn_user
+from reweight.validation import as_numbers, check_groups, check_sample_weight, warn_user
 
 Array = NDArray[np.float64]
 AUXILIARY = ("z", "v")
@@ -53,14 +53,22 @@ class GateClassifier(ClassifierMixin, BaseEstimator):
                 f"{name}: expected_nonzero={p0} must be below the number of features, "
                 f"{n_features}; pass a smaller one, or horseshoe=None for normal priors"
             )
+        self._loss(n_classes)
+
+    def _loss(self, n_classes: int) -> Array | None:
+        """The loss matrix, if there is one and it is one."""
         if self.loss_matrix is None:
-            return
-        loss = np.asarray(self.loss_matrix, dtype=np.float64)
+            return None
+        name = type(self).__name__
+        loss = as_numbers(self.loss_matrix, name=f"{name}: loss_matrix")
         if loss.shape != (n_classes, n_classes) or not np.isfinite(loss).all():
+            n_bad = int((~np.isfinite(loss)).sum())
             raise ValueError(
-                f"{name}: loss_matrix has shape {loss.shape}; pass finite losses of shape "
-                f"({n_classes}, {n_classes}), one row per true class and one column per action"
+                f"{name}: loss_matrix has shape {loss.shape} and {n_bad} entries that are not "
+                f"finite; pass losses of shape ({n_classes}, {n_classes}), one row per true class "
+                "and one column per action"
             )
+        return loss
 
     def _fit_gate(
         self,
@@ -304,9 +312,8 @@ class GateClassifier(ClassifierMixin, BaseEstimator):
 
     def _choose(self, P: Array) -> NDArray:
         """Most probable class, or that of least expected loss."""
-        if self.loss_matrix is None:
-            return self.classes_[P.argmax(axis=1)]
-        return self.classes_[(P @ np.asarray(self.loss_matrix, dtype=float)).argmin(axis=1)]
+        loss = self._loss(len(self.classes_))
+        return self.classes_[P.argmax(axis=1) if loss is None else (P @ loss).argmin(axis=1)]
 
     def posterior_predictive_check(
         self, statistic: str | Callable[[NDArray], ArrayLike] = "class_counts", *, draws: int = 500

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from reweight.validation import warn_user
+from reweight.validation import as_numbers, warn_user
 
 Array = NDArray[np.float64]
 
@@ -31,7 +31,7 @@ def check_thresholds(values: ArrayLike, n_classes: int, owner: str, name: str) -
     ValueError
         If they are too few, too many, not finite, or do not fall.
     """
-    cuts = np.asarray(values, dtype=np.float64)
+    cuts = as_numbers(values, name=f"{owner}: {name}")
     if cuts.shape != (n_classes - 1,):
         raise ValueError(
             f"{owner}: {name} has shape {cuts.shape} but n_classes={n_classes} grades have "
@@ -65,7 +65,7 @@ def check_threshold_prior(estimator: Any) -> tuple[Array, Array]:
     mean = check_thresholds(estimator.threshold_mean, k, owner, "threshold_mean")
     if estimator.thresholds == "fixed":
         return mean, np.empty(0)
-    sd = np.asarray(estimator.threshold_sd, dtype=np.float64)
+    sd = as_numbers(estimator.threshold_sd, name=f"{owner}: threshold_sd")
     if sd.ndim == 0:
         sd = np.full(k - 1, float(sd))
     if sd.shape != (k - 1,) or not np.isfinite(sd).all() or (sd <= 0).any():
@@ -98,7 +98,7 @@ def check_residual(values: ArrayLike, n_samples: int | None, owner: str, name: s
     ValueError
         If the shape is wrong or numbers are infinite.
     """
-    array = np.asarray(values, dtype=np.float64)
+    array = as_numbers(values, name=f"{owner}: {name}")
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1 or (n_samples is not None and len(array) != n_samples) or not len(array):
@@ -173,7 +173,7 @@ def observed_levels(
             raise ValueError(
                 f"{owner}: y holds {np.unique(y[wrong])[:10].tolist()}; grades are 0 to "
                 f"{n_classes - 1}, 0 the best, and {estimator.unlabeled} or NaN where "
-                "unknown, so recode them or raise n_classes"
+                "unknown, so recode them, raise n_classes, or pass residuals as residual="
             )
         levels[known] = y[known].astype(np.int64)
     if residual is None:

@@ -376,9 +376,7 @@ def _pymc_start(model: GateModel, rng: np.random.Generator) -> dict[str, Array]:
     return {name: value for name, value in start.items() if name not in ("beta", "u")}
 
 
-def convergence_diagnostics(
-    draws: dict[str, Array], stats: dict[str, NDArray]
-) -> dict[str, float | int | str]:
+def convergence_diagnostics(draws: dict[str, Array], stats: dict[str, NDArray]) -> dict[str, Any]:
     """The figures that say whether the chains agree, and which quantity is worst.
 
     Parameters
@@ -391,8 +389,9 @@ def convergence_diagnostics(
     Returns
     -------
     dict
-        "max_rhat", "min_ess_bulk", "min_ess_tail", each with the name of the
-        worst quantity under the same key with "_of"; "n_divergent",
+        "rhat", "ess_bulk", "ess_tail": that of the worst entry of each quantity;
+        "max_rhat", "min_ess_bulk", "min_ess_tail": the worst of them, each with
+        the name of the quantity under the same key with "_of"; "n_divergent",
         "max_treedepth_hits", "bfmi".
     """
     import arviz as az
@@ -403,19 +402,23 @@ def convergence_diagnostics(
         draws = {name: value[:, : 2 * half] for name, value in draws.items()}
         draws = {name: v.reshape(2, half, *v.shape[2:]) for name, v in draws.items()}
     container = az.from_dict(posterior=draws)
-    found: dict[str, float | int | str] = {}
+    found: dict[str, Any] = {}
+    # A quantity that does not move has no R-hat, and is the worst that can be.
     measures = {
-        "max_rhat": (az.rhat, {}),
-        "min_ess_bulk": (az.ess, {"method": "bulk"}),
-        "min_ess_tail": (az.ess, {"method": "tail"}),
+        "rhat": ("max", az.rhat, {}, np.inf),
+        "ess_bulk": ("min", az.ess, {"method": "bulk"}, 0.0),
+        "ess_tail": ("min", az.ess, {"method": "tail"}, 0.0),
     }
-    for key, (measure, options) in measures.items():
-        table = {name: values.values for name, values in measure(container, **options).items()}
-        worst = np.nanmax if key == "max_rhat" else np.nanmin
-        table = {name: float(worst(v)) for name, v in table.items() if np.isfinite(v).any()}
-        choose = max if key == "max_rhat" else min
-        name = choose(table, key=table.get) if table else ""
-        found |= {key: table.get(name, np.nan), f"{key}_of": name}
+    for key, (worst, measure, options, undefined) in measures.items():
+        with np.errstate(divide="ignore", invalid="ignore"):
+            measured = measure(container, **options)
+        pick, choose = (np.max, max) if worst == "max" else (np.min, min)
+        table = {
+            name: float(pick(np.nan_to_num(values.values, nan=undefined, posinf=np.inf)))
+            for name, values in measured.items()
+        }
+        name = choose(table, key=table.get)
+        found |= {key: table, f"{worst}_{key}": table[name], f"{worst}_{key}_of": name}
     found["n_divergent"] = int(stats["diverging"].sum())
     found["max_treedepth_hits"] = int(stats["max_treedepth"].sum())
     found["bfmi"] = float(np.min(az.bfmi(stats["energy"])))

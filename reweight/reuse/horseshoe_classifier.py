@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_consistent_length
 
 from reweight.reuse._gate import GateClassifier, warn_about_weights
 from reweight.reuse._rows import split_features
-from reweight.validation import check_sample_weight
+from reweight.validation import check_sample_weight, count_missing
 
 Array = NDArray[np.float64]
 
@@ -130,8 +130,9 @@ class HorseshoeMultinomialClassifier(GateClassifier):
     effective_nonzero_by_class_ : ndarray of shape (n_classes - 1,)
         The same for each column of coefficients.
     diagnostics_ : dict
-        `max_rhat`, `min_ess_bulk`, `min_ess_tail` with the quantity at fault,
-        `n_divergent`, `max_treedepth_hits` and `bfmi`.
+        `rhat`, `ess_bulk`, `ess_tail` of each quantity; `max_rhat`,
+        `min_ess_bulk`, `min_ess_tail` of the worst; `n_divergent`,
+        `max_treedepth_hits` and `bfmi`.
     sampler_ : str
         Sampler used.
     x_mean_, x_scale_ : ndarray of shape (n_features_in_,)
@@ -314,6 +315,9 @@ class HorseshoeMultinomialClassifier(GateClassifier):
         X, groups = split_features(self, X, groups, reset=True)
         y = column_or_1d(y, warn=True)
         check_consistent_length(X, y)
+        n_missing = count_missing(y)
+        if n_missing:
+            raise ValueError(f"{name}: y contains {n_missing} missing entries; drop those rows")
         check_classification_targets(y)
         weight = check_sample_weight(sample_weight, X)
         warn_about_weights(name, weight)

@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from reweight.validation import check_groups, validate_features
+from reweight.validation import as_numbers, check_groups, validate_features
 
 Array = NDArray[np.float64]
 
@@ -140,7 +140,7 @@ class ResidualPerformance(TransformerMixin, BaseEstimator):
         if self.metric_weights is None:
             equal = np.full(n_metrics, 1 / n_metrics)
             return np.array([0.8, 0.2]) if n_metrics == 2 else equal
-        weights = np.asarray(self.metric_weights, dtype=np.float64)
+        weights = as_numbers(self.metric_weights, name=f"{name}: metric_weights")
         if weights.shape != (n_metrics,):
             raise ValueError(
                 f"{name}: metric_weights has shape {weights.shape} but X has {n_metrics} measures; "
@@ -166,10 +166,11 @@ class ResidualPerformance(TransformerMixin, BaseEstimator):
         return control.astype(bool)
 
     def _known_reference(self, n_metrics: int) -> tuple[Array, Array]:
-        values = np.asarray(self.reference, dtype=np.float64)
+        name = type(self).__name__
+        values = as_numbers(self.reference, name=f"{name}: reference")
         if values.shape != (n_metrics,):
             raise ValueError(
-                f"{type(self).__name__}: reference has shape {values.shape} but X has {n_metrics} "
+                f"{name}: reference has shape {values.shape} but X has {n_metrics} "
                 "measures; pass one value for each"
             )
         return values, np.zeros((n_metrics, n_metrics))

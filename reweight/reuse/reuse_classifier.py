@@ -171,8 +171,9 @@ class BayesianReuseClassifier(ResidualAnswers, HorseshoeMultinomialClassifier):
     effective_nonzero_by_class_ : ndarray of shape (n_classes - 1,)
         The same for each column of coefficients.
     diagnostics_ : dict
-        `max_rhat`, `min_ess_bulk`, `min_ess_tail` with the quantity at fault,
-        `n_divergent`, `max_treedepth_hits` and `bfmi`.
+        `rhat`, `ess_bulk`, `ess_tail` of each quantity; `max_rhat`,
+        `min_ess_bulk`, `min_ess_tail` of the worst; `n_divergent`,
+        `max_treedepth_hits` and `bfmi`.
     sampler_ : str
         Sampler used.
     x_mean_, x_scale_ : ndarray of shape (n_features_in_,)

@@ -317,6 +317,8 @@ def test_good_chains_pass_the_strict_policy(rng):
     [
         ({"expected_nonzero": 3}, "expected_nonzero=3 must be below the number of features, 3"),
         ({"loss_matrix": [[0, 1], [1, 0]]}, r"loss_matrix has shape \(2, 2\)"),
+        ({"loss_matrix": np.diag([0, 1, np.nan])}, "and 1 entries that are not finite"),
+        ({"loss_matrix": [[0, 1], [1]]}, "loss_matrix is not numeric"),
         ({"groups": 7}, "groups=7 is no column of X"),
         ({"groups": "site"}, "groups='site' is no column of X"),
     ],
@@ -337,6 +339,10 @@ def test_bad_data_are_named(problem, fitted):
         classifier(groups=0).fit(X, y, groups=groups)
     with pytest.raises(ValueError, match="contains NaN"):
         classifier().fit(np.where(X > 13, np.nan, X), y)
+    with pytest.raises(ValueError, match="Classifier: y contains 2 missing entries"):
+        classifier().fit(X, [None, np.nan, *y[2:]])
+    with pytest.raises(ValueError, match=r"loss_matrix has shape \(2, 2\)"):
+        classifier(draws=10, tune=10).fit(X, y).set_params(loss_matrix=np.eye(2)).predict(X)
     with pytest.raises(ValueError, match="has not seen"):
         fitted.log_predictive_density(X, np.full(len(X), "best"), groups=groups)
     with pytest.raises(ValueError, match="fitted without"):

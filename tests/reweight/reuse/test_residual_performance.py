@@ -93,6 +93,7 @@ def test_frames_names_and_pipelines(metrics):
         ({"metric_weights": [0.5, 0.4]}, {}, "sum 1, got the sum 0.9"),
         ({"metric_weights": [1.5, -0.5]}, {}, "non-negative"),
         ({"metric_weights": [1.0]}, {}, "one weight for each"),
+        ({"metric_weights": ["most", "rest"]}, {}, "metric_weights is not numeric"),
         ({"reference": [1.0]}, {}, "one value for each"),
         ({"reference": [1.0, 0.0]}, {}, "'1': 0.0"),
         ({}, {"control": np.zeros(40, bool)}, "no row is a control"),
