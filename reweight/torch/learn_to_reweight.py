@@ -33,7 +33,8 @@ class LearnToReweight(MetaWeighter):
         Steps from one look at the validation loss to the next.
     n_samples : int, default=None
         Number of rows of the training set. With it, and with `index` in each
-        call, a row has its latest weight in the steps between; without, one.
+        call, a row has its latest weight in the steps between; without, or as a
+        factor of a product, one.
     params : {"head"} or iterable of str, default=None
         Parameters by which gradients are taken: those of the last linear layer,
         by name, or all that are trained.

@@ -57,7 +57,8 @@ class MetaWeightNet(MetaWeighter):
 
     Notes
     -----
-    Copies refer to the same `val_loader` and optimiser of the model. Resuming
+    In a distributed run, seed all processes alike before, so that their nets start
+    alike. Copies refer to the same `val_loader` and optimiser of the model. Resuming
     from a state repeats the batches of a loader that does not shuffle.
 
     References

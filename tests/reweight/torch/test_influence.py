@@ -102,6 +102,16 @@ def test_norms_equal_gradients_one_row_at_a_time(model, batch, dtype, rtol, meth
     assert not found.requires_grad
 
 
+def test_autocast_gives_nearly_the_norms_of_single_precision(device):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 3)).to(device)
+    x = torch.randn(6, 5, device=device)
+    with torch.autocast(device.type, torch.bfloat16):
+        found = self_influence(model, squares, x)
+    assert found.dtype == torch.float32
+    assert_close(found, self_influence(model, squares, x), rtol=5e-2, atol=1e-3)
+
+
 def test_logistic_regression_has_a_closed_form(device):
     torch.manual_seed(0)
     model = nn.Linear(4, 3, bias=False, device=device, dtype=torch.float64)

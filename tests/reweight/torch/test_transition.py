@@ -210,6 +210,18 @@ def test_compiles_in_one_graph(method):
     assert float(loss.min()) <= float(value) <= float(loss.max())
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_gives_the_weights_of_single(dtype, rows):
+    loss, context = rows
+    weigh = TransitionWeighter(T.float(), "reweight").to(loss.device)
+    half = {"logits": context["logits"].to(dtype), "target": context["target"]}
+    found = weigh.weights(loss.to(dtype), **half)
+    assert found.dtype == torch.float32
+    assert (found - weigh.weights(loss.float(), **context)).abs().max() < 2e-2
+    huge = torch.full((8,), 1e4, dtype=dtype, device=loss.device)
+    assert torch.isfinite(weigh(huge, **half))
+
+
 def test_it_is_a_factor_of_products(rows):
     loss, context = rows
     given = torch.arange(1.0, 9.0)
