@@ -28,13 +28,12 @@ THEMES = {
 }
 # The modules of reweight.torch are not in families as those of the other packages are.
 TORCH_FAMILIES = {
-    "Weights in a loop": "base product schedule index sampler criterion adapters class_balanced",
-    "Weights from losses and gradients": (
-        "loss_based influence gradient_alignment local_pair residual shrink_match"
-    ),
+    "Weights in a loop": "base product schedule index sampler criterion adapters",
+    "Weights from losses and gradients": "loss_based influence gradient_alignment",
     "Weights from clean data": "learn_to_reweight meta_weight_net bilevel",
     "Noisy labels": "transition label_correction volume_minimization",
-    "Long tails": "logit_adjustment",
+    "Long tails": "class_balanced focal logit_adjustment etf_classifier",
+    "Attacks, unlabelled rows, residual maps": "local_pair shrink_match residual",
     "Decay, parametrisations and starts": "regularization initialization",
     "Weights of models": "fisher quantile_aggregator",
 }
