@@ -29,7 +29,7 @@ def fit_beta_mixture(
             "components; one component a value is fitted",
             ConvergenceWarning,
         )
-    best = -np.inf, None, False
+    fits = []
     for _ in range(3):
         labels = KMeans(K, n_init=1, random_state=rng).fit_predict(x[:, None])
         r, change, bound = np.eye(K)[labels], np.inf, -np.inf
@@ -39,13 +39,11 @@ def fit_beta_mixture(
             change = abs(bound - previous)
             if change < tol:
                 break
-        best = max(best, (bound, mixture, change < tol), key=lambda fit: fit[0])
-    if not best[2]:
-        warn_user(
-            f"BetaMixture: not converged after {max_iter} steps; lower n_clusters",
-            ConvergenceWarning,
-        )
-    shares, a, b = best[1]
+        fits.append((bound, mixture, change))
+    _, (shares, a, b), change = max(fits, key=lambda fit: fit[0])
+    if change >= tol:
+        message = f"BetaMixture: not converged after {max_iter} steps; lower n_clusters"
+        warn_user(message, ConvergenceWarning)
     order = np.argsort(a / (a + b))
     return shares[order], a[order], b[order]
 

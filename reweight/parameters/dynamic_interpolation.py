@@ -335,8 +335,8 @@ class DynamicInterpolationClassifier(ClassifierMixin, BaseEstimator):
             return np.einsum("nm,mnc->nc", weights, Z)
         if len(weights) > MOST_MERGED_MODELS:
             raise ValueError(
-                f"{type(self).__name__}: models that are not linear are merged for each row, at "
-                f"most {MOST_MERGED_MODELS}, but there are {len(weights)}; pass n_clusters=3"
+                f"{type(self).__name__}: {len(weights)} rows need a merged model each, and at most "
+                f"{MOST_MERGED_MODELS} are made; pass n_clusters=3"
             )
         rows = X.iloc if hasattr(X, "iloc") else X
         merged = (average_parameters(self._models, row) for row in weights)

@@ -159,10 +159,8 @@ class MovingAverageEstimator(PredictsByModel, MetaEstimatorMixin, BaseEstimator)
         MovingAverageEstimator
         """
         self._validate_params()
-        if first := not hasattr(self, "fast_estimator_"):
-            fast, slow = self._start()
-        else:
-            fast, slow = self.fast_estimator_, self.estimator_
+        first = not hasattr(self, "fast_estimator_")
+        fast, slow = self._start() if first else (self.fast_estimator_, self.estimator_)
         params = {"classes": classes if first else None, "sample_weight": sample_weight}
         fast.partial_fit(X, y, **{name: p for name, p in params.items() if p is not None})
         slow = deepcopy(fast) if slow is None else slow

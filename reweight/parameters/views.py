@@ -62,8 +62,7 @@ def get_parameters(model: Any) -> dict[str, Any]:
     if hasattr(model, "fit"):
         check_is_fitted(model)
     raise TypeError(
-        f"get_parameters: {type(model).__name__} has no coef_, coefs_ or state_dict; only models "
-        "that store arrays of parameters can be averaged"
+        f"get_parameters: {type(model).__name__} has no coef_, coefs_ or state_dict to average"
     )
 
 
@@ -100,8 +99,7 @@ def set_parameters(model: Any, parameters: Parameters) -> Any:
     different = sorted(set(get_parameters(model)) ^ set(parameters))
     if different:
         raise ValueError(
-            f"set_parameters: parameter {different[0]!r} is in one of model and parameters only; "
-            "pass those of a model of the same architecture"
+            f"set_parameters: parameter {different[0]!r} is in one of model and parameters only"
         )
     if isinstance(model, Mapping):
         return dict(parameters)
