@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import column_or_1d
 
+from reweight.validation import check_magnitude
+
 
 def check_outcomes(owner: str, y: Any, *, allow_nonfinite: bool = False) -> NDArray[np.float64]:
     """Outcomes as float64, with the rows at fault named.
@@ -26,7 +28,8 @@ def check_outcomes(owner: str, y: Any, *, allow_nonfinite: bool = False) -> NDAr
     Raises
     ------
     ValueError
-        If they are missing, not numbers, or not finite.
+        If they are missing, not numbers, not finite, or too large or small to
+        be squared.
     """
     if y is None:
         raise ValueError(
@@ -52,4 +55,5 @@ def check_outcomes(owner: str, y: Any, *, allow_nonfinite: bool = False) -> NDAr
             f"{owner}: Input y contains {kind}: {len(bad)} outcomes are NaN or infinite, the first "
             f"in rows {bad[:5].tolist()}; drop those rows"
         )
+    check_magnitude(y[np.isfinite(y)], name=f"{owner}: y")
     return y

@@ -20,12 +20,82 @@ from sklearn.utils.validation import (
 
 from reweight.exceptions import WeightWarning
 
+# Products of four entries beyond these overflow, or vanish without a word.
+LARGEST, SMALLEST = 1e75, 1e-75
+
 OWN_PACKAGES = frozenset({"reweight", "causal", "shift", "sklearn"})
 
 
 def routing_enabled() -> bool:
     """Whether scikit-learn's metadata routing is switched on."""
     return _routing_enabled()
+
+
+def as_numbers(values: Any, *, name: str) -> NDArray[np.float64]:
+    """Anything array-like as float64, or an error that says what it was.
+
+    Parameters
+    ----------
+    values : array-like
+        Numbers.
+    name : str
+        What to call them in an error message.
+
+    Returns
+    -------
+    ndarray of float64
+
+    Raises
+    ------
+    TypeError
+        If there are complex numbers or objects that are no numbers.
+    ValueError
+        If words stand among the numbers, or rows differ in length.
+    """
+    if hasattr(values, "to_numpy"):
+        # Nullable columns turn their missing entries into NaN, not into an object.
+        values = values.to_numpy()
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind != "c":
+            return array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(
+            f"{name} is not numeric ({error}); pass an array of numbers, without words"
+        ) from error
+    raise TypeError(f"{name} is complex: Complex data not supported; pass real numbers")
+
+
+def check_magnitude(array: NDArray[np.float64], *, name: str) -> None:
+    """Refuse numbers whose squares and products would overflow, or vanish.
+
+    Parameters
+    ----------
+    array : ndarray of float64
+        Numbers; those of two dimensions are judged column by column.
+    name : str
+        What to call them in an error message.
+
+    Raises
+    ------
+    ValueError
+        If an entry exceeds 1e75, or all entries of a column are below 1e-75
+        without being zero.
+    """
+    if not array.size:
+        return
+    largest = np.atleast_1d(np.maximum(array.max(axis=0), -array.min(axis=0)))
+    off = (largest > LARGEST) & np.isfinite(largest)
+    off |= (largest < SMALLEST) & (largest > 0)
+    if off.any():
+        worst = float(largest[off].flat[0])
+        where = f" in column {int(np.argmax(off))}" if array.ndim == 2 else ""
+        raise ValueError(
+            f"{name} has entries of magnitude {worst:.3g}{where}; beyond {LARGEST:g}, or all below "
+            f"{SMALLEST:g}, products of them leave the range of floating point numbers; rescale "
+            "them, for example by sklearn.preprocessing.StandardScaler after a change of units"
+        )
 
 
 def check_weights(weights: ArrayLike, *, name: str = "weights") -> NDArray[np.float64]:
@@ -48,7 +118,7 @@ def check_weights(weights: ArrayLike, *, name: str = "weights") -> NDArray[np.fl
         If the array is empty, not one-dimensional, not finite or has negative
         entries.
     """
-    array = np.asarray(weights, dtype=np.float64)
+    array = as_numbers(weights, name=name)
     if array.ndim != 1 or array.size == 0:
         raise ValueError(
             f"{name} has shape {array.shape}; pass a one-dimensional array with one entry per row"
@@ -95,7 +165,8 @@ def check_sample_weight(
     Raises
     ------
     ValueError
-        If weights are negative, not finite, all zero, or of the wrong length.
+        If weights are negative, not finite, all zero, of the wrong length, or
+        so large or small that their products leave the floating point range.
     """
     n_samples = _num_samples(X)
     if sample_weight is None or isinstance(sample_weight, Real):
@@ -107,6 +178,7 @@ def check_sample_weight(
         )
     if not (allow_zero or np.any(weights > 0)):
         raise ValueError(f"{name} is zero in every row; at least one must be positive")
+    check_magnitude(weights, name=name)
     return weights
 
 
@@ -138,14 +210,34 @@ def check_groups(groups: ArrayLike | None, n_samples: int) -> tuple[NDArray, NDA
             f"groups has shape {groups.shape} but there are {n_samples} rows; "
             "pass one label per row"
         )
-    if groups.dtype.kind not in "biu":
-        missing = np.array([value is None or value != value for value in groups.tolist()])
-        if missing.any():
-            raise ValueError(
-                f"groups contains {int(missing.sum())} missing entries; give those rows a group "
-                "of their own, or drop them"
-            )
+    n_missing = count_missing(groups)
+    if n_missing:
+        raise ValueError(
+            f"groups contains {n_missing} missing entries; give those rows a group "
+            "of their own, or drop them"
+        )
     return label_codes(groups)
+
+
+def count_missing(labels: NDArray) -> int:
+    """Number of labels that are None, NaN, NaT or pandas' NA.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n,)
+        Labels of any type.
+
+    Returns
+    -------
+    int
+    """
+    if labels.dtype.kind in "biuSU":
+        return 0
+    # The NA of pandas is no truth value, so that it is told by its type.
+    return sum(
+        value is None or type(value).__name__ == "NAType" or bool(value != value)
+        for value in labels.tolist()
+    )
 
 
 def label_codes(labels: NDArray) -> tuple[NDArray, NDArray[np.intp]]:
@@ -199,6 +291,94 @@ def _with_readable_names(X: Any) -> Any:
     return pd.DataFrame({name: frame[name].to_numpy() for name in frame.columns})
 
 
+def refuse_no_rows(X: Any, *, name: str) -> None:
+    """Refuse what holds no rows: lazy frames, dictionaries, words and other single things.
+
+    Parameters
+    ----------
+    X : object
+        What the user passed.
+    name : str
+        Who is asking, for the error message.
+
+    Raises
+    ------
+    TypeError
+        If X holds no rows.
+    """
+    if hasattr(X, "collect_schema") and not hasattr(X, "to_numpy"):
+        raise TypeError(f"{name}: X is a lazy frame without rows; pass X.collect()")
+    has_rows = any(hasattr(X, thing) for thing in ("__len__", "shape", "__array__"))
+    # One kind of sparse matrix is a dictionary that has a shape.
+    if (isinstance(X, dict | str | bytes) and not hasattr(X, "shape")) or not has_rows:
+        raise TypeError(
+            f"{name}: X is of type {type(X).__name__}, which holds no rows; pass an array or a "
+            "data frame of shape (n_samples, n_features)"
+        )
+
+
+def validate_rows(estimator: BaseEstimator, X: Any, *, reset: bool = True) -> Any:
+    """Rows of any container that other estimators will check, with their names kept.
+
+    Parameters
+    ----------
+    estimator : BaseEstimator
+        The estimator that `feature_names_in_` and `n_features_in_` are set on
+        or checked against.
+    X : array-like of shape (n_samples, n_features)
+        Features, numbers or not.
+    reset : bool, default=True
+        True in `fit`, False for later rows.
+
+    Returns
+    -------
+    array-like of shape (n_samples, n_features)
+        X itself, or the array of nested lists.
+
+    Raises
+    ------
+    TypeError
+        If X holds no rows.
+    ValueError
+        If its rows differ in length, or from the columns that `fit` has seen.
+    """
+    name = type(estimator).__name__
+    refuse_no_rows(X, name=name)
+    X = lists_as_array(X, name=name)
+    validate_data(estimator, X, reset=reset, skip_check_array=True)
+    return X
+
+
+def lists_as_array(X: Any, *, name: str) -> Any:
+    """Nested lists as an array, if their rows are equally long; anything else as it is.
+
+    Parameters
+    ----------
+    X : object
+        What the user passed.
+    name : str
+        Who is asking, for the error message.
+
+    Returns
+    -------
+    object
+
+    Raises
+    ------
+    ValueError
+        If rows differ in length.
+    """
+    if not isinstance(X, list | tuple):
+        return X
+    try:
+        return np.asarray(X)
+    except ValueError as error:
+        raise ValueError(
+            f"{name}: the rows of X differ in length, or one of them is no row of numbers; "
+            "pass rows with one entry per column"
+        ) from error
+
+
 def validate_features(
     estimator: BaseEstimator, X: Any, *, reset: bool = True, **check_params: Any
 ) -> Any:
@@ -228,8 +408,9 @@ def validate_features(
         If entries are NaN or infinite, or the shape is wrong.
     """
     name = type(estimator).__name__
-    if hasattr(X, "collect_schema") and not hasattr(X, "to_numpy"):
-        raise TypeError(f"{name}: X is a lazy frame without rows; pass X.collect()")
+    # Of a single number and of None, scikit-learn's validator says what its checks demand.
+    if not isinstance(X, Real) and X is not None:
+        refuse_no_rows(X, name=name)
     text = _non_numeric_columns(X)
     if text:
         raise TypeError(
@@ -238,12 +419,13 @@ def validate_features(
         )
     check_params.setdefault("dtype", np.float64)
     allow_nonfinite = check_params.pop("ensure_all_finite", True) is not True
-    X = _with_readable_names(X)
+    X = lists_as_array(_with_readable_names(X), name=name)
     array = validate_data(estimator, X, reset=reset, ensure_all_finite=False, **check_params)
     if not allow_nonfinite:
         values = array if isinstance(array, np.ndarray) else array.data
         if not np.isfinite(values).all():
             raise ValueError(_nonfinite_message(name, array, estimator))
+    check_magnitude(array if isinstance(array, np.ndarray) else array.data, name=f"{name}: X")
     return array
 
 
@@ -292,11 +474,9 @@ def check_treatment_labels(treatment: ArrayLike, X: Any, *, name: str = "treatme
             "drop those rows first"
         )
     if treatment.dtype.kind == "O":
-        missing = np.array([value is None or value != value for value in treatment])
-        if missing.any():
-            raise ValueError(
-                f"{name} contains {int(missing.sum())} missing entries; drop those rows first"
-            )
+        n_missing = count_missing(treatment)
+        if n_missing:
+            raise ValueError(f"{name} contains {n_missing} missing entries; drop those rows first")
         if len({type(value) for value in treatment}) > 1:
             raise ValueError(f"{name} mixes values of several types; use one label type")
     return treatment

@@ -9,15 +9,18 @@ from sklearn.base import is_classifier
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, check_cv
 
 from causal.effects._study import TARGETS, Folds, last_step
+from reweight.validation import lists_as_array, refuse_no_rows
 
 
-def indexable_rows(X: Any) -> Any:
+def indexable_rows(X: Any, *, owner: str) -> Any:
     """Data frames and sparse matrices as they are, anything else as an array.
 
     Parameters
     ----------
     X : array-like of shape (n_samples, n_features)
         Covariates.
+    owner : str
+        Who is asking, for error messages.
 
     Returns
     -------
@@ -25,9 +28,10 @@ def indexable_rows(X: Any) -> Any:
     """
     import narwhals.stable.v1 as nw
 
+    refuse_no_rows(X, name=owner)
     if nw.dependencies.is_into_dataframe(X):
         return X
-    return X.tocsr() if issparse(X) else np.asarray(X)
+    return X.tocsr() if issparse(X) else np.asarray(lists_as_array(X, name=owner))
 
 
 def split_outcome(y: Any, treatment: ArrayLike | None) -> tuple[NDArray, NDArray, list[str]]:

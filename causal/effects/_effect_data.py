@@ -7,15 +7,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_consistent_length, validate_data
+from sklearn.utils.validation import check_consistent_length
 
 from causal.effects._checks import indexable_rows
 from reweight.validation import (
     check_groups,
+    check_magnitude,
     check_sample_weight,
     check_treatment,
     check_treatment_labels,
     validate_features,
+    validate_rows,
 )
 
 Array = NDArray[np.float64]
@@ -80,7 +82,7 @@ def read_covariates(estimator: BaseEstimator, X: Any, *, reset: bool, allow_nan:
     -------
     array, data frame or sparse matrix of shape (n_samples, n_features)
     """
-    X = indexable_rows(X)
+    X = indexable_rows(X, owner=type(estimator).__name__)
     if isinstance(X, np.ndarray) or issparse(X):
         return validate_features(
             estimator,
@@ -91,8 +93,7 @@ def read_covariates(estimator: BaseEstimator, X: Any, *, reset: bool, allow_nan:
         )
     if not len(X):
         raise ValueError(f"{type(estimator).__name__}: X has 0 rows; pass at least one")
-    validate_data(estimator, X, reset=reset, skip_check_array=True)
-    return X
+    return validate_rows(estimator, X, reset=reset)
 
 
 def read_effect_data(
@@ -134,6 +135,11 @@ def read_effect_data(
     X = read_covariates(estimator, X, reset=reset, allow_nan=allow_nan)
     outcome, treatment, nuisances = split_target(y, treatment, owner=name)
     check_consistent_length(X, outcome)
+    if treatment.ndim == 0:
+        raise TypeError(
+            f"{name}: treatment is a single {type(treatment.item()).__name__}; pass one label per "
+            "row"
+        )
     if len(treatment) != len(outcome):
         raise ValueError(
             f"{name}: treatment has {len(treatment)} entries but y has {len(outcome)}; pass one "
@@ -230,6 +236,7 @@ def _outcome(values: NDArray, owner: str, name: str = "y") -> Array:
         raise ValueError(
             f"{owner}: {name} contains {bad} NaN or infinite entries; drop those rows first"
         )
+    check_magnitude(outcome, name=f"{owner}: {name}")
     return outcome
 
 

@@ -68,7 +68,7 @@ def effect_profile(
     import pandas as pd
 
     check_level(confidence_level, "effect_profile")
-    grid, rows = _typical_rows(indexable_rows(X), column, n_points)
+    grid, rows = _typical_rows(indexable_rows(X, owner="effect_profile"), column, n_points)
     table = {"effect": learner.predict(rows)}
     if hasattr(learner, "predict_interval"):
         interval = learner.predict_interval(rows, confidence_level)

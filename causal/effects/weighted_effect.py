@@ -9,7 +9,7 @@ from scipy.stats import norm
 from sklearn.base import BaseEstimator, MetaEstimatorMixin
 from sklearn.utils import check_random_state, get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from causal._estimating_equations import EstimatingEquations
 from causal.effects._checks import (
@@ -30,7 +30,13 @@ from causal.effects._study import (
     last_step,
     seeded_clone,
 )
-from reweight.validation import check_groups, check_sample_weight, check_treatment, warn_weights
+from reweight.validation import (
+    check_groups,
+    check_sample_weight,
+    check_treatment,
+    validate_rows,
+    warn_weights,
+)
 from reweight.weighted_fit import weight_key
 
 if TYPE_CHECKING:
@@ -303,8 +309,8 @@ class WeightedEffect(MetaEstimatorMixin, BaseEstimator):
         self, X: Any, y: Any, treatment: Any, sample_weight: Any, groups: Any, seed: int
     ) -> tuple[Study, NDArray[np.intp] | None]:
         """Everything passed to `fit`, checked, and the group of each row."""
-        X = indexable_rows(X)
-        validate_data(self, X, skip_check_array=True)
+        X = indexable_rows(X, owner=type(self).__name__)
+        validate_rows(self, X)
         outcome, treatment, self.outcome_names_ = split_outcome(y, treatment)
         self._one_output = outcome.ndim == 1
         outcome = outcome.reshape(len(outcome), -1)

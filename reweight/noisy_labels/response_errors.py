@@ -10,7 +10,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.utils import check_random_state, get_tags, indexable
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from reweight.base import Weighter
 from reweight.noisy_labels._false_discovery import (
@@ -29,7 +29,7 @@ from reweight.noisy_labels._removal_search import search_removed_rows
 from reweight.noisy_labels._residual_models import ResidualModels
 from reweight.normalization import normalize_weights
 from reweight.outcomes import check_outcomes
-from reweight.validation import count_rows, take_rows
+from reweight.validation import count_rows, take_rows, validate_rows
 from reweight.weighted_fit import weight_key, weighted_fit
 
 Array = NDArray[np.float64]
@@ -291,7 +291,7 @@ class ResponseErrorDetector(Weighter):
         self._validate_params()
         self._check_parameters()
         y = check_outcomes(self._name, y)
-        validate_data(self, X, skip_check_array=True)
+        X = validate_rows(self, X)
         (X,) = indexable(X)
         if sample_weight is not None:
             weight_key(self._regressor, owner=self._name)
@@ -435,7 +435,7 @@ class ResponseErrorDetector(Weighter):
             Larger is worse.
         """
         check_is_fitted(self, "scores_")
-        validate_data(self, X, reset=False, skip_check_array=True)
+        X = validate_rows(self, X, reset=False)
         y = check_outcomes(self._name, y)
         if len(y) != count_rows(X):
             raise ValueError(

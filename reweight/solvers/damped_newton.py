@@ -105,6 +105,9 @@ def newton_direction(
     # On a unit diagonal, one variable of huge curvature does not drown the others in round-off.
     scale = 1.0 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
     scaled, right = hessian * np.outer(scale, scale), gradient * scale
+    if not (np.isfinite(scaled).all() and np.isfinite(right).all()):
+        # LAPACK's least squares does not return from NaN; no step is taken, and none converges.
+        return np.full(len(right), np.nan)
     damping = 0.0
     for _ in range(12):
         try:

@@ -10,7 +10,7 @@ from scipy.stats import norm, t
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, RegressorMixin, clone
 from sklearn.utils import check_random_state, get_tags, indexable
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from reweight.exceptions import WeightWarning
 from reweight.kernels.order_statistics import RANK_SLACK, conformal_quantile
@@ -25,7 +25,7 @@ from reweight.uncertainty._members import (
     seed_member,
 )
 from reweight.uncertainty.std_calibrator import StdCalibrator
-from reweight.validation import check_sample_weight, count_rows, warn_user
+from reweight.validation import check_sample_weight, count_rows, validate_rows, warn_user
 from reweight.weighted_fit import weight_key
 
 Array = NDArray[np.float64]
@@ -208,7 +208,7 @@ class CalibratedEnsembleRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstima
         self._validate_params()
         self._check_parameters()
         y = check_outcomes(self._name, y)
-        validate_data(self, X, skip_check_array=True)
+        X = validate_rows(self, X)
         X, y = indexable(X, y)
         if sample_weight is not None and self.cv != "prefit":
             weight_key(self.estimator, owner=self._name)

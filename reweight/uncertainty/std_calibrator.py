@@ -11,7 +11,12 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from reweight.exceptions import WeightWarning
-from reweight.validation import check_sample_weight, warn_user
+from reweight.validation import (
+    as_numbers,
+    check_magnitude,
+    check_sample_weight,
+    warn_user,
+)
 
 Array = NDArray[np.float64]
 
@@ -170,7 +175,7 @@ class StdCalibrator(BaseEstimator):
         """
         self._validate_params()
         std = self._check_std(X, reset=True)
-        size = np.abs(column_or_1d(np.asarray(y, dtype=np.float64)))
+        size = np.abs(column_or_1d(as_numbers(y, name=f"{self._name}: y")))
         self._check_errors(std, size)
         weights = check_sample_weight(sample_weight, std)
         std, size, weights = (values[weights > 0] for values in (std, size, weights))
@@ -347,6 +352,11 @@ class StdCalibrator(BaseEstimator):
         return max(scale, 1e-6 * _scale_of(size, weights, "rms"))
 
     def _check_std(self, X: ArrayLike, *, reset: bool) -> Array:
+        if np.ndim(X) == 0:
+            raise TypeError(
+                f"{self._name}: X is a single {type(X).__name__}; pass one standard deviation for "
+                "each row"
+            )
         array = validate_data(
             self, X, reset=reset, ensure_2d=False, dtype=np.float64, ensure_all_finite=True
         )
@@ -355,6 +365,7 @@ class StdCalibrator(BaseEstimator):
                 f"{self._name}: X has shape {array.shape}; pass one standard deviation for each row"
             )
         array = array.reshape(-1)
+        check_magnitude(array, name=f"{self._name}: X")
         if array.min() < 0:
             raise ValueError(
                 f"Negative values in data passed to {self._name}: {int((array < 0).sum())} "
@@ -375,6 +386,7 @@ class StdCalibrator(BaseEstimator):
                 f"{self._name}: Input y contains {kind}: {bad} errors are NaN or infinite; drop "
                 "those rows first"
             )
+        check_magnitude(size, name=f"{self._name}: y")
         if not size.any():
             raise ValueError(
                 f"{self._name}: all {len(size)} errors are zero, as on rows that the model was "

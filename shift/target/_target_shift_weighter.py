@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from reweight.base import Weighter
 from reweight.normalization import normalize_weights
 from reweight.validation import (
+    check_magnitude,
     check_sample_weight,
     validate_features,
     warn_weights,
@@ -114,6 +115,7 @@ class TargetShiftWeighter(Weighter):
                 f"{name}: y must be finite: Input y contains {int(bad.sum())} NaN or infinity "
                 "entries; drop those rows first"
             )
+        check_magnitude(y, name=f"{name}: y")
         return y
 
     def _check_problem(self, y: Array, n_target: int) -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import minimize
 
 from reweight.solvers.damped_newton import damped_newton, newton_direction
@@ -69,3 +69,15 @@ def test_logistic_mle_is_a_zero_of_the_weighted_score(rng):
     assert_allclose(Z.T @ (s * (y - 1 / (1 + np.exp(-Z @ beta)))), 0, atol=1e-8)
     index = np.repeat(np.arange(200), s.astype(int))
     assert_allclose(logistic_mle(Z[index], y[index], np.ones(len(index))).x, beta, rtol=1e-9)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_curvature_that_is_no_number_ends_the_search(bad):
+    """LAPACK's least squares would never return from it."""
+
+    def spoiled(x):
+        return 1.0, np.ones(2), np.array([[1.0, bad], [bad, 1.0]])
+
+    result = damped_newton(spoiled, np.zeros(2))
+    assert not result.converged
+    assert_array_equal(result.x, 0.0)
