@@ -10,6 +10,9 @@ from sklearn.utils import check_random_state
 Array = NDArray[np.float64]
 
 N_STEPS = 1000
+# Before the model has learned something, losses say nothing about labels, and V may learn to favour
+# high ones, which confirms itself.
+WARMUP_STEPS = 200
 RATE = 0.5
 META_RATE = 1e-2
 ALPHA = 1e-2
@@ -21,9 +24,11 @@ DECAY_MEAN, DECAY_SQUARE, FLOOR = 0.9, 0.999, 1e-8
 def meta_weights(X: Array, y: Array, X_val: Array, y_val: Array, *, random_state: Any) -> Array:
     r"""Weights V(loss) of rows, with V trained so that the weighted fit does well on trusted rows.
 
-    The model is a softmax regression by gradient descent. In each step the
-    derivative of the trusted loss after a step, :math:`-\eta \langle g_{val}, g_i
-    \rangle / m` in the weight of row i, moves V; then the model takes the step.
+    The model is a softmax regression by gradient descent on the mean loss with
+    weights that sum to one: without that, V would first learn that larger steps help,
+    and end up constant. In each step the derivative of the trusted loss after a step
+    in the weights, :math:`-\eta \langle g_{val}, g_i \rangle` less its weighted mean
+    and over the sum of the weights, moves V; then the model takes the step.
 
     Parameters
     ----------
@@ -51,14 +56,17 @@ def meta_weights(X: Array, y: Array, X_val: Array, y_val: Array, *, random_state
     labels, labels_val = np.eye(n_classes)[y], np.eye(n_classes)[y_val]
     theta = np.zeros((Z.shape[1], n_classes))
     net = LossNet(rng)
-    for _ in range(N_STEPS):
+    for step in range(N_STEPS):
         losses, errors = _losses(Z @ theta, labels)
+        if step < WARMUP_STEPS:
+            theta = theta - rate * _gradient(Z, errors, np.ones(len(Z)), theta)
+            continue
         w = net.values(losses)
         ahead = theta - rate * _gradient(Z, errors, w, theta)
         _, errors_val = _losses(Z_val @ ahead, labels_val)
         g_val = Z_val.T @ errors_val / len(Z_val)
-        slopes = -rate / len(Z) * ((Z @ g_val) * errors).sum(axis=1)
-        net.step(slopes)
+        slopes = -rate * ((Z @ g_val) * errors).sum(axis=1)
+        net.step((slopes - np.average(slopes, weights=w)) / w.sum())
         w = net.values(losses)
         theta = theta - rate * _gradient(Z, errors, w, theta)
     return net.values(_losses(Z @ theta, labels)[0])
@@ -80,7 +88,7 @@ class LossNet:
         self.params = [
             slope,
             -slope * rng.uniform(0.0, 3.0, HIDDEN),
-            rng.uniform(-bound, bound, HIDDEN),
+            0.1 * rng.uniform(-bound, bound, HIDDEN),
             np.zeros(1),
         ]
         self._mean = [np.zeros_like(p) for p in self.params]
@@ -157,5 +165,5 @@ def _losses(scores: Array, labels: Array) -> tuple[Array, Array]:
 
 
 def _gradient(Z: Array, errors: Array, w: Array, theta: Array) -> Array:
-    """Gradient of the mean weighted loss and the ridge."""
-    return Z.T @ (w[:, None] * errors) / len(Z) + ALPHA * theta
+    """Gradient of the weighted mean of losses and the ridge."""
+    return Z.T @ (w[:, None] * errors) / w.sum() + ALPHA * theta

@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 
 # Up to this many features a tree finds neighbours faster than a product of matrices.
 LARGEST_TREE_DIMENSION = 20
-ROWS_PER_CLASS = 5
+ROWS_PER_CLASS = 10
 
 
 def moderate_coreset(F: ArrayLike, y: ArrayLike, m: int) -> NDArray[np.intp]:
@@ -121,11 +121,11 @@ class CoresetWeighter(Weighter):
     broadcast : {"nn", "knn", "kernel"}, default="nn"
         Weight of the nearest coreset row, mean weight of `n_neighbors`, or mean
         weight by a Gaussian kernel.
-    same_class : bool, default=False
-        Whether only coreset rows with the label of the row count. The source ignores
-        labels, which suits errors that depend on the features. Where labels were
-        flipped, True tells a wrong label from right ones beside it. Rows of a class
-        that has no coreset row take weights from all.
+    same_class : bool, default=True
+        Whether only coreset rows with the label of the row count, which tells a wrong
+        label from right ones beside it. False ignores labels, as the source does,
+        which suits errors that depend on the features alone. Rows of a class that has
+        no coreset row take weights from all.
     n_neighbors : int, default=5
         For "knn".
     bandwidth : float or str, default="median"
@@ -166,9 +166,15 @@ class CoresetWeighter(Weighter):
     -----
     By default each weight is V(loss) with V a net of one hidden layer, trained so
     that a step of the weighted softmax regression lowers the loss of the trusted
-    rows. Without `X_val` the coreset rows of most central distance are trusted, and
-    a `WeightWarning` says so. Within torch, `MetaWeightNet` may be the `reweighter`.
-    Pass the fitted weighter to `IndexWeighter.from_estimator` to train a network.
+    rows. Without `X_val` there is nothing to learn by: weights are equal, and a
+    `WeightWarning` says so; a `reweighter` of your own gets None for both then. Within
+    torch, `MetaWeightNet` may be the `reweighter`. Pass the fitted weighter to
+    `IndexWeighter.from_estimator` to train a network.
+
+    A coreset too small, or without wrong labels, teaches nothing: with a handful of
+    rows a class the model fits whatever they say, and where classes lie so far apart
+    that wrong labels are the farthest rows of their class, central ranks leave them
+    all out. Look at `coreset_weights_`, and at the validation loss of what is trained.
 
     References
     ----------
@@ -187,7 +193,7 @@ class CoresetWeighter(Weighter):
     >>> truth = (X[:, 0] > 0).astype(int)
     >>> wrong = rng.uniform(size=600) < 0.3
     >>> y = np.where(wrong, 1 - truth, truth)
-    >>> weighter = CoresetWeighter(0.2, same_class=True)
+    >>> weighter = CoresetWeighter(0.2)
     >>> _ = weighter.fit(X[:550], y[:550], X_val=X[550:], y_val=truth[550:])
     >>> bool(weighter.weights_[wrong[:550]].mean() < 0.5 < weighter.weights_.mean())
     True
@@ -218,7 +224,7 @@ class CoresetWeighter(Weighter):
         reweighter: Callable[..., ArrayLike] | None = None,
         *,
         broadcast: str = "nn",
-        same_class: bool = False,
+        same_class: bool = True,
         n_neighbors: int = 5,
         bandwidth: float | str = "median",
         featurizer: Any = None,
@@ -284,7 +290,7 @@ class CoresetWeighter(Weighter):
         self._warn_of_few(len(chosen), len(np.unique(present)))
         self.coreset_indices_ = chosen
         self._coreset, self._coreset_codes = F[chosen], codes[chosen]
-        trusted = self._trusted(F, codes, X_val, y_val)
+        trusted = self._trusted(X_val, y_val)
         self.coreset_weights_ = self._learned(*trusted)
         self._kernel_width = None
         if self.broadcast == "kernel":
@@ -371,24 +377,14 @@ class CoresetWeighter(Weighter):
                 f"to learn weights from; pass n_coreset={ROWS_PER_CLASS * n_classes} or more"
             )
 
-    def _trusted(
-        self, F: Array, codes: NDArray[np.intp], X_val: Any, y_val: Any
-    ) -> tuple[Array, NDArray[np.intp]]:
-        """Features and class codes of trusted rows."""
+    def _trusted(self, X_val: Any, y_val: Any) -> tuple[Array | None, NDArray[np.intp] | None]:
+        """Features and class codes of trusted rows, None if there are none."""
         X_val, y_val = unwrap_target(X_val), unwrap_target(y_val)
         name = type(self).__name__
         if (X_val is None) != (y_val is None):
             raise ValueError(f"{name}: pass both of X_val and y_val, or neither")
         if X_val is None:
-            m = len(self._coreset)
-            count = max(m // 50, min(100, m // 2), 1)
-            _, present = np.unique(self._coreset_codes, return_inverse=True)
-            rows = _moderate(self._coreset, present, count)
-            warn_weights(
-                f"{name}: X_val is None, so that the {len(rows)} coreset rows of most central "
-                "distance are trusted; pass X_val and y_val, rows whose labels are right"
-            )
-            return self._coreset[rows], self._coreset_codes[rows]
+            return None, None
         X_val = validate_features(self, X_val, reset=False)
         y_val = column_or_1d(y_val)
         check_consistent_length(X_val, y_val)
@@ -399,12 +395,19 @@ class CoresetWeighter(Weighter):
             )
         return self._features(X_val), np.searchsorted(self.classes_, y_val)
 
-    def _learned(self, F_val: Array, codes_val: NDArray[np.intp]) -> Array:
+    def _learned(self, F_val: Array | None, codes_val: NDArray[np.intp] | None) -> Array:
         """Weights of the coreset rows, checked."""
         F, codes = self._coreset, self._coreset_codes
+        if self.reweighter is None and F_val is None:
+            warn_weights(
+                f"{type(self).__name__}: X_val is None, so that there is nothing to learn weights "
+                "by and all are equal; pass X_val and y_val, rows whose labels are right"
+            )
+            return np.ones(len(F))
         if self.reweighter is None:
             return meta_weights(F, codes, F_val, codes_val, random_state=self.random_state)
-        found = self.reweighter(F, self.classes_[codes], F_val, self.classes_[codes_val])
+        y_val = None if codes_val is None else self.classes_[codes_val]
+        found = self.reweighter(F, self.classes_[codes], F_val, y_val)
         weights = np.array(found, dtype=np.float64)
         # Written so that NaN fails.
         if weights.shape != (len(F),) or not ((weights >= 0) & (weights < np.inf)).all():
