@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from reweight.torch.loss_based import LossBasedWeighter
     from reweight.torch.meta_weight_net import MetaWeightNet
     from reweight.torch.product import ProductWeighter
+    from reweight.torch.quantile_aggregator import DeepQuantileAggregator
     from reweight.torch.regularization import (
         CautiousWeightDecay,
         MaxNormConstraint,
@@ -48,6 +49,7 @@ _PUBLIC = {
     "BilevelWeighter": "reweight.torch.bilevel",
     "CautiousWeightDecay": "reweight.torch.regularization",
     "ClassBalancedWeighter": "reweight.torch.class_balanced",
+    "DeepQuantileAggregator": "reweight.torch.quantile_aggregator",
     "ETFClassifier": "reweight.torch.etf_classifier",
     "FocalLoss": "reweight.torch.focal",
     "ForwardCorrectionLoss": "reweight.torch.label_correction",
