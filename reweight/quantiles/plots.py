@@ -160,7 +160,7 @@ def quantile_reliability_plot(
     share = share / share.sum()
     half = norm.ppf((1 + confidence_level) / 2) * np.sqrt(levels * (1 - levels) * (share @ share))
     ax = _axes(ax)
-    ax.fill_between(levels, -half, half, color=GREY, alpha=0.2, lw=0, label="calibrated")
+    ax.fill_between(levels, -half, half, color=GREY, alpha=0.2, lw=0, label="chance")
     ax.axhline(0.0, color=GREY, lw=1, ls="--")
     for (name, values), color in zip(named.items(), PALETTE, strict=False):
         q = _check_array(caller, f"q_pred {name}".strip(), values, (len(y), len(levels)), True)

@@ -45,7 +45,7 @@ def test_reliability_is_the_share_below_minus_the_level(rng):
     )
     shares = [np.average(y <= cut, weights=s) for cut in (-1, 0, 1)]
     assert_allclose(ax.lines[1].get_ydata(), np.subtract(shares, [0.1, 0.5, 0.9]), atol=1e-12)
-    assert texts(ax) == ["calibrated", "a", "b"]
+    assert texts(ax) == ["chance", "a", "b"]
 
 
 def test_a_calibrated_forecast_stays_in_the_band():
