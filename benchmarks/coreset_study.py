@@ -2,9 +2,9 @@
 
     python benchmarks/coreset_study.py [--replications 5]
 
-Writes benchmarks/results/coreset.md. Of 1797 digits 500 test, 50 are trusted and 1247 train, of whose
-labels 45 % are replaced by another at random, or 40 % by the next digit. A logistic regression is
-fitted with the weights.
+Writes benchmarks/results/coreset.md. Of 1797 digits 500 test, 50 are trusted and 1247 train, of
+whose labels 45 % are replaced by another at random, or 40 % by the next digit. A logistic
+regression is fitted with the weights.
 """
 
 import argparse
@@ -29,15 +29,19 @@ METHODS = {
     "coreset of 20 %, labels ignored as in the source": {"n_coreset": 0.2, "same_class": False},
     "all rows": {"n_coreset": 1.0},
 }
+COLUMNS, DIGITS = ("accuracy", "AUC", "seconds"), (1, 2, 1)
 HEAD = """# Weights learned on a coreset
 
 Made by `python benchmarks/coreset_study.py --replications {replications}`. Mean plus or minus one
 Monte-Carlo standard error: test accuracy in %, AUC of the weights at telling right labels from
 wrong ones, seconds of the weighter.
 
-How to read it: a fifth of the rows finds most of the wrong labels; a twentieth, six rows a class, is
-too small to learn from; ignoring labels when weights are handed on, as the source does, loses what
-was learned, since a wrong label lies among right rows of its true class.
+How to read it: weights learned on a fifth of the rows rank wrong labels behind right ones, but with
+labels that are wrong at random the classifier does better without them, and with labels of the next
+digit the gain varies much between draws. Weights learned on all rows help in both, at a cost of
+seconds here. The source's claim that less than a hundredth of the rows will do is not seen on data
+of this size. To ignore labels when weights are handed on, as the source does, loses what was
+learned, since a wrong label lies among right rows of its true class.
 """
 
 
@@ -64,7 +68,7 @@ def figures(kind, seed):
             seconds = time.perf_counter() - start
             weights = weighter.weights_
             auc = roc_auc_score(~wrong, weights)
-        model = LogisticRegression().fit(X[550:], y, sample_weight=weights)
+        model = LogisticRegression(max_iter=1000).fit(X[550:], y, sample_weight=weights)
         found[name] = (100 * model.score(X[:500], truth[:500]), auc, seconds)
     return found
 

@@ -174,7 +174,9 @@ class CoresetWeighter(Weighter):
     A coreset too small, or without wrong labels, teaches nothing: with a handful of
     rows a class the model fits whatever they say, and where classes lie so far apart
     that wrong labels are the farthest rows of their class, central ranks leave them
-    all out. Look at `coreset_weights_`, and at the validation loss of what is trained.
+    all out. On digits with labels wrong at random, a fifth of the rows ranks them with
+    an AUC of 0.86, and yet a classifier does better without weights; weights learned
+    on all rows (``n_coreset=1.0``) help. Compare with that where you can afford it.
 
     References
     ----------
