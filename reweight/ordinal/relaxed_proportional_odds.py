@@ -55,7 +55,8 @@ class RelaxedProportionalOdds(BaseOrdinalClassifier):
     domain : {"observed", "all"}, default="observed"
         "observed" asks for a positive probability of the level that each training
         row has, which is the likelihood; "all" of every level in every training
-        row, which stops the solver where that would fail.
+        row. Where the best model is not of that kind, the solver stops at one that
+        is, short of the best, and a `ConvergenceWarning` says so.
     max_iter : int, default=100
         Largest number of Newton steps, or of hundreds of gradient steps.
     tol : float, default=1e-7

@@ -275,15 +275,17 @@ def test_no_training_row_crosses_if_that_is_asked_for(rng):
     X[0] = [-40.0, 60.0]
     loose = RelaxedProportionalOdds(0.0005).fit(X, y)
     assert loose.crossing_rate(X) > 0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    with pytest.warns(ConvergenceWarning, match="stops where a training row would cross"):
         strict = RelaxedProportionalOdds(0.0005, domain="all").fit(X, y)
     assert strict.crossing_rate(X) == 0
     assert strict.objective_ >= loose.objective_
-    roomy = RelaxedProportionalOdds(0.05).fit(*draw(rng))
-    same = RelaxedProportionalOdds(0.05, domain="all").fit(*draw(np.random.default_rng(20240229)))
-    assert same.optimality_gap_ <= 1e-7
-    assert roomy.optimality_gap_ <= 1e-7
+    # Where the best model crosses nowhere, it is found.
+    rows = draw(rng)
+    loose, strict = (
+        RelaxedProportionalOdds(0.05, domain=d).fit(*rows) for d in ("observed", "all")
+    )
+    assert loose.crossing_rate(rows[0]) == 0
+    assert_allclose(strict.coef_, loose.coef_, atol=1e-6)
 
 
 NAMES = np.array(["none", "some", "much", "all of it"])
