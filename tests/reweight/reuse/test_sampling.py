@@ -162,6 +162,27 @@ def test_pymc_samples_without_a_compiler():
     assert float(done.stdout.split()[-1]) > 0.5
 
 
+WITH_NUTPIE = """
+import sys, numpy as np
+from reweight import HorseshoeMultinomialClassifier
+X, y = np.random.default_rng(0).normal(size=(30, 2)), np.arange(30) % 2
+model = HorseshoeMultinomialClassifier(
+    sampler="nutpie", draws=50, tune=50, chains=1, on_nonconvergence="ignore"
+)
+model.fit(X, y).loo()
+print([name for name in ("pymc", "pytensor") if name in sys.modules])
+"""
+
+
+@pytest.mark.slow
+def test_nutpie_does_not_wait_for_pymc():
+    code = [sys.executable, "-W", "ignore", "-c", WITH_NUTPIE]
+    done = subprocess.run(
+        code, cwd=Path(__file__).parents[3], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["[]"]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="a terminal is imitated by pty")
 @pytest.mark.parametrize("verbose", [0, 1])
 def test_a_terminal_shows_progress_to_those_who_ask(verbose, rng):
