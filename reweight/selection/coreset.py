@@ -407,7 +407,14 @@ class CoresetWeighter(Weighter):
             )
             return np.ones(len(F))
         if self.reweighter is None:
-            return meta_weights(F, codes, F_val, codes_val, random_state=self.random_state)
+            # Many steps magnify rounding errors, which so do not depend on the order of rows.
+            order = np.lexsort((codes, *F.T))
+            seed = self.random_state
+            weights = np.empty(len(F))
+            weights[order] = meta_weights(
+                F[order], codes[order], F_val, codes_val, random_state=seed
+            )
+            return weights
         y_val = None if codes_val is None else self.classes_[codes_val]
         found = self.reweighter(F, self.classes_[codes], F_val, y_val)
         weights = np.array(found, dtype=np.float64)
