@@ -64,6 +64,58 @@ class GateProblem:
         )
 
 
+def gate_inputs(Q: Array, granularity: str) -> list[Array]:
+    """What each gate averages.
+
+    Parameters
+    ----------
+    Q : ndarray of shape (n, p, m)
+        Stacked quantiles.
+    granularity : {"coarse", "medium", "fine"}
+        One gate for all levels, or one for each, over models or over all quantiles.
+
+    Returns
+    -------
+    list of ndarray of shape (n, D, K)
+    """
+    if granularity == "coarse":
+        return [Q]
+    if granularity == "medium":
+        return [Q[:, :, [k]] for k in range(Q.shape[2])]
+    return [Q.reshape(len(Q), -1, 1)] * Q.shape[2]
+
+
+def gate_problems(
+    features: Array, Q: Array, y: Array, levels: Array, weights: Array, granularity: str
+) -> list[GateProblem]:
+    """What each gate learns from.
+
+    Parameters
+    ----------
+    features : ndarray of shape (n, d)
+        Standardised.
+    Q : ndarray of shape (n, p, m)
+        Stacked quantiles.
+    y : ndarray of shape (n,)
+        Outcomes.
+    levels : ndarray of shape (m,)
+        Levels.
+    weights : ndarray of shape (n,)
+        Row weights that sum to one.
+    granularity : {"coarse", "medium", "fine"}
+        What weights are for.
+
+    Returns
+    -------
+    list of GateProblem
+    """
+    inputs = gate_inputs(Q, granularity)
+    return [
+        GateProblem(features, part, y, level, weights)
+        for part, level in zip(inputs, np.split(levels, len(inputs)), strict=True)
+    ]
+
+
 def gate_weights(theta: Array, features: Array) -> Array:
     """Weights of each row.
 
@@ -80,6 +132,29 @@ def gate_weights(theta: Array, features: Array) -> Array:
         Rows sum to one.
     """
     return softmax(theta[0] + features @ theta[1:], axis=1)
+
+
+def lay_out(weights: Array, n_models: int, granularity: str) -> Array:
+    """Weights of all gates, laid out as those of `QuantileAggregator` after the first axis.
+
+    Parameters
+    ----------
+    weights : ndarray of shape (n, D, n_gates)
+        Weights of each row and gate.
+    n_models : int
+        Number of models p.
+    granularity : {"coarse", "medium", "fine"}
+        What weights are for.
+
+    Returns
+    -------
+    ndarray of shape (n, p), (n, p, m) or (n, p, m, m)
+    """
+    if granularity == "coarse":
+        return weights[:, :, 0]
+    if granularity == "medium":
+        return weights
+    return weights.reshape(len(weights), n_models, -1, weights.shape[2])
 
 
 def gate_loss(theta: Array, problem: GateProblem) -> float:

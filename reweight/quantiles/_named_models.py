@@ -3,6 +3,7 @@
 from typing import Any, Self
 
 from sklearn.base import BaseEstimator
+from sklearn.utils import Tags, get_tags
 
 
 class NamedModels(BaseEstimator):
@@ -57,3 +58,15 @@ class NamedModels(BaseEstimator):
         """Names and estimators, as far as they are well formed."""
         estimators = self.estimators if isinstance(self.estimators, list | tuple) else []
         return [pair for pair in estimators if isinstance(pair, tuple | list) and len(pair) == 2]
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        parts = [
+            get_tags(estimator).input_tags
+            for _, estimator in self._pairs()
+            if hasattr(estimator, "fit") and not isinstance(estimator, type)
+        ]
+        tags.input_tags.sparse = bool(parts) and all(part.sparse for part in parts)
+        tags.input_tags.allow_nan = bool(parts) and all(part.allow_nan for part in parts)
+        return tags

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit, TimeSeriesSplit
-from sklearn.utils import column_or_1d
 
 from reweight.metrics._quantile_checks import central_pairs
 from reweight.metrics.quantile import quantile_calibration_error, weighted_interval_score
 from reweight.quantiles._crossed_models import Fold
+from reweight.quantiles.adapters import QuantileModel, find_way
 from reweight.quantiles.conformal import ConformalQuantileCalibrator
-from reweight.validation import warn_user
+from reweight.validation import take_rows, warn_user
+from reweight.weighted_fit import weight_key
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,32 +55,53 @@ def check_names(owner: str, estimators: Any, names: list[Any], taken: set[str]) 
         )
 
 
-def read_outcomes(owner: str, y: Any) -> NDArray[np.float64]:
-    """Outcomes as finite float64.
+def make_models(
+    owner: str,
+    pairs: list[tuple[str, Any]],
+    levels: NDArray,
+    weighted: bool,
+    seeds: list[int | None],
+) -> list[QuantileModel]:
+    """Base models that all are asked in one way.
 
     Parameters
     ----------
     owner : str
         What errors name.
-    y : array-like of shape (n,)
-        Outcomes.
+    pairs : list of (str, estimator)
+        Names and base models, or "drop".
+    levels : ndarray of shape (m,)
+        Levels.
+    weighted : bool
+        Whether they must take weights.
+    seeds : list of int or None
+        Seed of each.
 
     Returns
     -------
-    ndarray of shape (n,)
+    list of QuantileModel
+
+    Raises
+    ------
+    ValueError
+        If one gives no quantiles, cannot be weighted, or none is left.
     """
-    y = column_or_1d(y, warn=True)
-    if y.dtype.kind not in "fiub":
-        try:
-            y = y.astype(np.float64)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{owner}: y is not numeric; pass numbers") from error
-    y = y.astype(np.float64, copy=False)
-    bad = int((~np.isfinite(y)).sum())
-    if bad:
-        kind = "NaN" if np.isnan(y).any() else "infinity"
-        raise ValueError(f"{owner}: Input y contains {kind} in {bad} rows; drop those rows first")
-    return y
+    models = []
+    for (name, estimator), seed in zip(pairs, seeds, strict=True):
+        if isinstance(estimator, str) and estimator == "drop":
+            continue
+        if isinstance(estimator, type) or not hasattr(estimator, "fit"):
+            raise ValueError(
+                f"{owner}: estimators has {estimator!r} (named {name!r}), which cannot "
+                "be fitted; pass an instance of an estimator, or 'drop'"
+            )
+        find_way(estimator, owner=owner, name=name)
+        if weighted:
+            weight_key(estimator, owner=owner)
+        models.append(QuantileModel(estimator, levels, name, owner, seed))
+    if not models:
+        raise ValueError(f"{owner}: all {len(pairs)} estimators are dropped; keep one")
+    return models
 
 
 def check_aggregator(owner: str, given: Any, levels: NDArray, *, local: bool) -> None:
@@ -177,6 +199,52 @@ def set_aside(
         size = size / n
     (parts,) = splitter(1, test_size=size, random_state=seed).split(X, y, groups)
     return np.sort(parts[0]), np.sort(parts[1])
+
+
+def take_all(
+    estimator: Any, X: Any, y: NDArray, weights: Any, groups: Any, rows: NDArray[np.intp]
+) -> tuple[Any, NDArray, Any, Any]:
+    """Some rows of everything that has rows.
+
+    Parameters
+    ----------
+    estimator : estimator
+        What the rows are for.
+    X : array-like of shape (n, d)
+        Features.
+    y : ndarray of shape (n,)
+        Outcomes.
+    weights, groups : array-like of shape (n,) or None
+        Row weights and groups.
+    rows : ndarray of int
+        Rows to take; all of them leave everything as it is.
+
+    Returns
+    -------
+    tuple of X, y, weights, groups
+    """
+    if len(rows) == len(y):
+        return X, y, weights, groups
+    groups = None if groups is None else np.asarray(groups)[rows]
+    weights = None if weights is None else weights[rows]
+    return take_rows(estimator, X, None, rows)[0], y[rows], weights, groups
+
+
+def stack_predictions(models: list[Any], X: Any) -> NDArray[np.float64]:
+    """Quantiles of several models.
+
+    Parameters
+    ----------
+    models : list of p estimators
+        Fitted.
+    X : array-like of shape (n, d)
+        Features.
+
+    Returns
+    -------
+    ndarray of shape (n, p, m)
+    """
+    return np.stack([model.predict(X) for model in models], axis=1)
 
 
 def check_folds(owner: str, folds: list[Fold], n: int, *, partition: bool) -> None:

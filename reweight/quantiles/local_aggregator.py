@@ -24,7 +24,10 @@ from reweight.quantiles._gate_features import (
 from reweight.quantiles._linear_gate import (
     GateProblem,
     best_gate,
+    gate_inputs,
+    gate_problems,
     gate_weights,
+    lay_out,
     path_losses,
     smoothing_path,
 )
@@ -59,8 +62,7 @@ class LocalQuantileAggregator(BaseEstimator):
     gate that ends above the constant weights is replaced by them: on the rows
     of `fit` weights that depend on x are never worse.
 
-    It pays where models are right in different places. Fit on out-of-fold
-    quantiles, as with `QuantileAggregator`.
+    It pays where models are right in different places. Fit out of fold.
 
     Parameters
     ----------
@@ -222,8 +224,7 @@ class LocalQuantileAggregator(BaseEstimator):
             Outcomes.
         gate_features : array-like or data frame of shape (n_samples, n_gate_features), \
                 default=None
-            What weights depend on. None takes the middle quantile of each model
-            and the distance of its outermost ones.
+            What weights depend on. None takes each model's middle quantile and width.
         sample_weight : array-like of shape (n_samples,), default=None
             Row weights on any scale.
 
@@ -245,10 +246,15 @@ class LocalQuantileAggregator(BaseEstimator):
         self.global_aggregator_ = self._global_aggregator().fit(Q, y, sample_weight=weights)
         mean = float(np.average(y, weights=weights))
         scale = float(np.sqrt(np.average((y - mean) ** 2, weights=weights))) or 1.0
-        problems = self._problems(
-            features, (Q - mean) / scale, (y - mean) / scale, weights / weights.sum()
+        problems = gate_problems(
+            features,
+            (Q - mean) / scale,
+            (y - mean) / scale,
+            levels,
+            weights / weights.sum(),
+            self.granularity,
         )
-        constant = self._constant_weights(self.global_aggregator_, len(problems))
+        constant = _constant_weights(self.global_aggregator_, len(problems))
         path = smoothing_path(self.smoothing, 1.0)
         self.alpha_, self.alpha_losses_ = self.alpha, None
         if self.alpha == "cv":
@@ -258,7 +264,7 @@ class LocalQuantileAggregator(BaseEstimator):
         self.objective_ = pinball_loss(y, combined, levels, sample_weight=weights)
         by_gate = [weights @ gate_weights(gate, features) for gate in self._gates()]
         mean_weights = np.stack(by_gate, axis=1) / weights.sum()
-        self.model_weights_ = self._lay_out(mean_weights[None])[0]
+        self.model_weights_ = lay_out(mean_weights[None], self.n_models_, self.granularity)[0]
         return self
 
     def predict(self, Q: ArrayLike, *, gate_features: Any = None) -> NDArray[np.float64]:
@@ -332,8 +338,7 @@ class LocalQuantileAggregator(BaseEstimator):
         Returns
         -------
         float
-            Minus twice the mean pinball loss over rows and levels; larger is
-            better.
+            Minus twice the mean pinball loss; larger is better.
         """
         predicted = self.predict(Q, gate_features=gate_features)
         return -weighted_interval_score(y, predicted, self.quantiles_, sample_weight=sample_weight)
@@ -386,28 +391,6 @@ class LocalQuantileAggregator(BaseEstimator):
             n_jobs=self.n_jobs,
         )
 
-    def _inputs(self, Q: NDArray) -> list[NDArray]:
-        """What each gate averages, (n, D, K)."""
-        if self.granularity == "coarse":
-            return [Q]
-        if self.granularity == "medium":
-            return [Q[:, :, [k]] for k in range(Q.shape[2])]
-        return [Q.reshape(len(Q), -1, 1)] * Q.shape[2]
-
-    def _problems(
-        self, features: NDArray, Q: NDArray, y: NDArray, share: NDArray
-    ) -> list[GateProblem]:
-        inputs = self._inputs(Q)
-        levels = np.split(self.quantiles_, len(inputs))
-        return [
-            GateProblem(features, part, y, level, share)
-            for part, level in zip(inputs, levels, strict=True)
-        ]
-
-    def _constant_weights(self, aggregator: QuantileAggregator, n_gates: int) -> NDArray:
-        """Optimal constant weights of each gate, (n_gates, D)."""
-        return aggregator.model_weights_.reshape(-1, n_gates).T
-
     def _choose_alpha(
         self,
         problems: list[GateProblem],
@@ -432,7 +415,7 @@ class LocalQuantileAggregator(BaseEstimator):
             train, test = (part[part >= 0] for part in (place[indices] for indices in fold))
             if not len(train) or not len(test):
                 continue
-            constant = self._constant_weights(
+            constant = _constant_weights(
                 self._global_aggregator().fit(Q[train], y[train], sample_weight=weights[train]),
                 len(problems),
             )
@@ -488,7 +471,9 @@ class LocalQuantileAggregator(BaseEstimator):
             rows = slice(first, first + step)
             parts = [
                 np.einsum("nd,ndk->nk", gate_weights(theta, features[rows]), inputs)
-                for theta, inputs in zip(self._gates(), self._inputs(Q[rows]), strict=True)
+                for theta, inputs in zip(
+                    self._gates(), gate_inputs(Q[rows], self.granularity), strict=True
+                )
             ]
             combined[rows] = np.concatenate(parts, axis=1)
         return combined
@@ -496,16 +481,7 @@ class LocalQuantileAggregator(BaseEstimator):
     def _weights_of(self, features: NDArray) -> NDArray[np.float64]:
         """Weights of each row, laid out as those of QuantileAggregator after the first axis."""
         by_gate = [gate_weights(theta, features) for theta in self._gates()]
-        return self._lay_out(np.stack(by_gate, axis=2))
-
-    def _lay_out(self, weights: NDArray) -> NDArray[np.float64]:
-        """Weights (n, D, n_gates) in the layout of QuantileAggregator."""
-        if self.granularity == "coarse":
-            return weights[:, :, 0]
-        if self.granularity == "medium":
-            return weights
-        m = len(self.quantiles_)
-        return weights.reshape(len(weights), self.n_models_, m, m)
+        return lay_out(np.stack(by_gate, axis=2), self.n_models_, self.granularity)
 
     @property
     def _name(self) -> str:
@@ -516,3 +492,8 @@ class LocalQuantileAggregator(BaseEstimator):
         tags.target_tags.required = True
         tags.input_tags.three_d_array = True
         return tags
+
+
+def _constant_weights(aggregator: QuantileAggregator, n_gates: int) -> NDArray:
+    """Optimal constant weights of each gate, (n_gates, D)."""
+    return aggregator.model_weights_.reshape(-1, n_gates).T

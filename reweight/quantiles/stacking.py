@@ -6,12 +6,13 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import TransformerMixin, clone
-from sklearn.utils import Tags, check_random_state, get_tags, indexable
+from sklearn.utils import check_random_state, indexable
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from reweight.metrics._quantile_checks import check_quantiles
 from reweight.metrics.quantile import weighted_interval_score
+from reweight.outcomes import check_outcomes
 from reweight.quantiles._crossed_models import CrossedModels, cross_models, make_folds
 from reweight.quantiles._named_models import NamedModels
 from reweight.quantiles._stack_parts import (
@@ -20,15 +21,16 @@ from reweight.quantiles._stack_parts import (
     check_names,
     make_calibrator,
     make_leaderboard,
-    read_outcomes,
+    make_models,
     set_aside,
+    stack_predictions,
+    take_all,
 )
-from reweight.quantiles.adapters import QuantileModel, find_way
+from reweight.quantiles.adapters import QuantileModel
 from reweight.quantiles.aggregator import GRANULARITIES, ORDERS, QuantileAggregator
 from reweight.quantiles.conformal import find_pair
 from reweight.quantiles.local_aggregator import LocalQuantileAggregator
 from reweight.validation import check_sample_weight, count_rows, take_rows
-from reweight.weighted_fit import weight_key
 
 
 class QuantileStackingRegressor(TransformerMixin, NamedModels):
@@ -256,12 +258,8 @@ class QuantileStackingRegressor(TransformerMixin, NamedModels):
         seeds = [None if self.random_state is None else int(seed) for seed in seeds]
         models = self._make_models(levels, sample_weight, seeds[3:])
         aggregator = self._make_aggregator(levels, len(models))
-        if y is None:
-            raise ValueError(
-                f"{self._name} requires y to be passed, but the target y is None; pass outcomes"
-            )
         validate_data(self, X, skip_check_array=True)
-        y = read_outcomes(self._name, y)
+        y = check_outcomes(self._name, y)
         X, y, groups = indexable(X, y, groups)
         s = None if sample_weight is None else check_sample_weight(sample_weight, X)
         if self.calibrate == "cv+" and s is not None:
@@ -278,7 +276,7 @@ class QuantileStackingRegressor(TransformerMixin, NamedModels):
             rows, aside = np.arange(len(y)), np.arange(0)
         n_samples = len(y)
         whole = (X, y, s)
-        X, y, s, groups = self._take(X, y, s, groups, rows)
+        X, y, s, groups = take_all(self, X, y, s, groups, rows)
         folds = make_folds(X, y, self.cv, groups, seeds[1], rows, n_samples)
         check_folds(self._name, folds, len(y), partition=self.calibrate == "cv+")
         crossed = cross_models(
@@ -315,7 +313,7 @@ class QuantileStackingRegressor(TransformerMixin, NamedModels):
         check_is_fitted(self)
         if self.fold_aggregators_ is not None:
             by_fold = [
-                self._aggregate(aggregator, _stack(models, X), X)
+                self._aggregate(aggregator, stack_predictions(models, X), X)
                 for aggregator, models in zip(
                     self.fold_aggregators_, self.fold_estimators_, strict=True
                 )
@@ -404,21 +402,7 @@ class QuantileStackingRegressor(TransformerMixin, NamedModels):
         pairs = self._pairs()
         taken = set(super().get_params(deep=False))
         check_names(self._name, self.estimators, [name for name, _ in pairs], taken)
-        models = []
-        for (name, estimator), seed in zip(pairs, seeds, strict=True):
-            if isinstance(estimator, str) and estimator == "drop":
-                continue
-            if isinstance(estimator, type) or not hasattr(estimator, "fit"):
-                raise ValueError(
-                    f"{self._name}: estimators has {estimator!r} (named {name!r}), which cannot "
-                    "be fitted; pass an instance of an estimator, or 'drop'"
-                )
-            find_way(estimator, owner=self._name, name=name)
-            if sample_weight is not None:
-                weight_key(estimator, owner=self._name)
-            models.append(QuantileModel(estimator, levels, name, self._name, seed))
-        if not models:
-            raise ValueError(f"{self._name}: all {len(pairs)} estimators are dropped; keep one")
+        models = make_models(self._name, pairs, levels, sample_weight is not None, seeds)
         self._names = [model.name for model in models]
         return models
 
@@ -436,13 +420,6 @@ class QuantileStackingRegressor(TransformerMixin, NamedModels):
             )
         check_aggregator(self._name, given, levels, local=self.passthrough_local)
         return clone(given)
-
-    def _take(self, X: Any, y: NDArray, s: Any, groups: Any, rows: NDArray) -> tuple:
-        if len(rows) == len(y):
-            return X, y, s, groups
-        X_rows, _ = take_rows(self, X, None, rows)
-        groups = None if groups is None else np.asarray(groups)[rows]
-        return X_rows, y[rows], None if s is None else s[rows], groups
 
     def _store_models(self, crossed: CrossedModels, rows: NDArray) -> None:
         self.estimators_ = crossed.models
@@ -513,25 +490,9 @@ class QuantileStackingRegressor(TransformerMixin, NamedModels):
     def _stacked(self, X: Any) -> NDArray[np.float64]:
         """Quantiles of the base models, (n, p, m)."""
         if self.estimators_ is not None:
-            return _stack(self.estimators_, X)
-        return np.mean([_stack(models, X) for models in self.fold_estimators_], axis=0)
+            return stack_predictions(self.estimators_, X)
+        return np.mean([stack_predictions(models, X) for models in self.fold_estimators_], axis=0)
 
     @property
     def _name(self) -> str:
         return type(self).__name__
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.required = True
-        parts = [
-            get_tags(estimator).input_tags
-            for _, estimator in self._pairs()
-            if hasattr(estimator, "fit") and not isinstance(estimator, type)
-        ]
-        tags.input_tags.sparse = bool(parts) and all(part.sparse for part in parts)
-        tags.input_tags.allow_nan = bool(parts) and all(part.allow_nan for part in parts)
-        return tags
-
-
-def _stack(models: list[Any], X: Any) -> NDArray[np.float64]:
-    return np.stack([model.predict(X) for model in models], axis=1)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from reweight.kernels.isotonic_rows import pava_rows, sort_rows, sweep_rows
 from reweight.metrics._quantile_checks import check_quantiles
 from reweight.metrics.quantile import pinball_loss, weighted_interval_score
+from reweight.outcomes import check_outcomes
 from reweight.torch._gate_network import (
     Gate,
     batch_size_for,
@@ -262,7 +263,8 @@ class DeepQuantileAggregator(BaseEstimator):
         self._validate_params()
         levels = check_quantiles(self.quantiles, self._name)
         Q = self._read(Q, len(levels), self.n_models, reset=True)
-        y = self._read_outcomes(Q, y)
+        y = check_outcomes(self._name, y)
+        check_consistent_length(Q, y)
         weights = check_sample_weight(sample_weight, y)
         self._given_features = gate_features is not None
         raw = self._features(gate_features, Q)
@@ -358,24 +360,6 @@ class DeepQuantileAggregator(BaseEstimator):
                 f"n_models={n_models}; pass one column for each model and level, model by model"
             )
         return array.reshape(len(array), p, m)
-
-    def _read_outcomes(self, Q: NDArray, y: Any) -> NDArray[np.float64]:
-        if y is None:
-            raise ValueError(f"{self._name} requires y to be passed, but the target y is None")
-        y = np.asarray(y)
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = y.ravel()
-        if y.ndim != 1:
-            raise ValueError(f"{self._name}: y has shape {y.shape}; it must be one-dimensional")
-        y = y.astype(np.float64)
-        check_consistent_length(Q, y)
-        if not np.isfinite(y).all():
-            kind = "NaN" if np.isnan(y).any() else "infinity"
-            raise ValueError(
-                f"{self._name}: Input y contains {kind} in {int((~np.isfinite(y)).sum())} rows; "
-                "drop those rows"
-            )
-        return y
 
     def _features(self, gate_features: Any, Q: NDArray) -> NDArray[np.float64]:
         """Features of each row, before they are standardised."""
