@@ -142,10 +142,19 @@ def fill(app, doctree, docname):
             literal.replace_self(link_to(app, docname, full, full.rpartition(".")[2]))
 
 
+def drop_axes(app, doctree):
+    """Leave out the text of axes that a cell ends with: their picture follows."""
+    for output in list(doctree.findall(nodes.container)):
+        is_bundle = output.get("nb_element") == "mime_bundle"
+        if is_bundle and output.astext().startswith(("<Axes", "[<Axes", "array([<Axes")):
+            output.parent.remove(output)
+
+
 def setup(app):
     """Connect directives and hooks."""
     app.add_node(FiguresOfVignettes)
     app.add_directive("vignette-figures", VignetteFigures)
     app.add_directive("other-plots", OtherPlots)
+    app.connect("doctree-read", drop_axes)
     app.connect("doctree-resolved", fill)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
