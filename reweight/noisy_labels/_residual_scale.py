@@ -20,7 +20,7 @@ SHRINKAGES = (0.0, 0.25, 0.5, 0.75, 1.0)
 # Shrinkages whose log likelihood is within this of the best are taken as equal, and the one that
 # follows the model most wins: to miss uneven noise costs more than to divide even noise by a rough
 # constant.
-LIKELIHOOD_SLACK = 1.0
+LIKELIHOOD_SLACK = 2.0
 WORST_SHARE = 0.1
 WINSORISED_AT = 0.95
 FLOOR = 1e-3
@@ -63,7 +63,7 @@ def shrink(scale: Array, mean: float, shrinkage: float) -> Array:
 
 
 def choose_shrinkage(scale: Array, mean: float, size: Array, weights: Array) -> float:
-    """Largest shrinkage whose trimmed Laplace likelihood is about that of the best."""
+    """Largest shrinkage whose trimmed Laplace log likelihood is within the slack of the best."""
     deviances = []
     for shrinkage in SHRINKAGES:
         sigma = shrink(scale, mean, shrinkage)
@@ -148,7 +148,7 @@ def fit_scale(
 
 
 def _forest(n_rows: int, seed: int, **parameters: Any) -> RandomForestRegressor:
-    leaf = max(20, n_rows // 50)
+    leaf = max(30, n_rows // 50)
     return RandomForestRegressor(N_TREES, min_samples_leaf=leaf, random_state=seed, **parameters)
 
 

@@ -56,9 +56,9 @@ class ResponseErrorDetector(Weighter):
     Models are fitted twice: the second time without the most suspicious rows of
     the first, so that errors do not bend the curve they are measured by. The
     size u(x) is a forest's out-of-bag prediction of \|residual\|, shrunk to a
-    constant if the data speak for even noise. How many scores are too large for noise is decided
-    by false discovery rate, against a law of the residuals with tails as heavy
-    as they show.
+    constant if the data speak for even noise. How many scores are too large for
+    noise is decided by false discovery rate, against a law of the residuals with
+    tails as heavy as they show.
 
     Use it for a numeric column with single wrong entries: sensors, data entry,
     ratings. It cannot see shifts that all rows share, errors in the features,
@@ -80,7 +80,7 @@ class ResponseErrorDetector(Weighter):
     shrinkage : float or "cv", default="cv"
         How far u(x) follows its model, on a logarithmic scale: 0 ranks by plain
         residuals, 1 trusts it; "cv" is the largest of 0, 0.25, 0.5, 0.75 and 1
-        whose trimmed Laplace likelihood out of fold is about that of the best.
+        whose trimmed Laplace log likelihood out of bag is within 2 of the best.
     trim : float, default=0.1
         Share of rows, the most suspicious at first, that the second models do
         not learn from. 0 fits once.
@@ -192,7 +192,7 @@ class ResponseErrorDetector(Weighter):
     >>> print(data.is_error[suspects].mean())
     1.0
     >>> detector.n_errors_, int((detector.is_error_ & data.is_error).sum())
-    (42, 40)
+    (43, 40)
     """
 
     _parameter_constraints = {
