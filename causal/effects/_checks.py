@@ -9,7 +9,7 @@ from sklearn.base import is_classifier
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, check_cv
 
 from causal.effects._study import TARGETS, Folds, last_step
-from reweight.validation import lists_as_array, refuse_no_rows
+from reweight.validation import check_magnitude, lists_as_array, refuse_no_rows
 
 
 def indexable_rows(X: Any, *, owner: str) -> Any:
@@ -102,6 +102,7 @@ def _numbers(values: NDArray) -> NDArray[np.float64]:
             f"WeightedEffect: y contains {bad} NaN or infinite entries; drop those rows, or weight "
             "the others for being observed through sample_weight"
         )
+    check_magnitude(outcome, name="WeightedEffect: y")
     return outcome
 
 

@@ -19,7 +19,7 @@ from reweight.linear._kalman_filter import (
     smoothed_gradient_rows,
     update_batch,
 )
-from reweight.validation import check_sample_weight, validate_features
+from reweight.validation import check_magnitude, check_sample_weight, validate_features
 
 Array = NDArray[np.float64]
 
@@ -254,6 +254,7 @@ class KalmanLinearRegression(RegressorMixin, BaseEstimator):
             raise ValueError(f"{name} requires y to be passed, but the target y is None")
         y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
         y = column_or_1d(y, warn=True)
+        check_magnitude(y, name=f"{name}: y")
         check_consistent_length(X, y)
         w = check_sample_weight(sample_weight, X, allow_zero=not reset)
         if X.shape[1] > MANY_COEFFICIENTS and self.mode == "exact":

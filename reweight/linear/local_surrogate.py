@@ -15,6 +15,7 @@ from reweight.linear._weighted_ridge import RidgeFit, weighted_ridge
 from reweight.validation import (
     as_numbers,
     check_groups,
+    check_magnitude,
     check_sample_weight,
     validate_features,
     warn_user,
@@ -195,6 +196,7 @@ class LocalSurrogateSensitivity(BaseEstimator):
         if y is None:
             raise ValueError(f"{name} requires y to be passed, but the target y is None")
         y = column_or_1d(check_array(y, ensure_2d=False, dtype=np.float64, input_name="y"))
+        check_magnitude(y, name=f"{name}: y")
         check_consistent_length(X, y)
         w = check_sample_weight(sample_weight, X)
         scale = self._scale(X, w)

@@ -8,7 +8,12 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_consistent_length
 
 from reweight.outcomes import check_outcomes
-from reweight.validation import check_sample_weight, validate_features, warn_user
+from reweight.validation import (
+    check_sample_weight,
+    lists_as_array,
+    validate_features,
+    warn_user,
+)
 
 
 def read_stacked(
@@ -35,7 +40,7 @@ def read_stacked(
     """
     name = type(estimator).__name__
     if not hasattr(Q, "shape") and not hasattr(Q, "collect_schema"):
-        Q = np.asarray(Q)
+        Q = np.asarray(lists_as_array(Q, name=type(estimator).__name__))
     shape = getattr(Q, "shape", ())
     if len(shape) == 3:
         stacked = np.asarray(Q)

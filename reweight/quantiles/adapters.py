@@ -10,9 +10,10 @@ from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils import Tags, check_array, column_or_1d, get_tags
 from sklearn.utils._param_validation import HasMethods
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from reweight.metrics._quantile_checks import check_quantiles
+from reweight.validation import validate_rows
 from reweight.weighted_fit import transform_front, weighted_fit
 
 # What meta-estimators call the estimators that they fit.
@@ -104,7 +105,7 @@ class GaussianQuantileAdapter(MetaEstimatorMixin, BaseEstimator):
             )
         if self.quantiles is not None:
             check_quantiles(self.quantiles, name)
-        validate_data(self, X, skip_check_array=True)
+        X = validate_rows(self, X)
         y = column_or_1d(y, warn=True)
         self.estimator_ = weighted_fit(clone(self.estimator), X, y, sample_weight, owner=name)
         return self

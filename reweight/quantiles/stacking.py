@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import TransformerMixin, clone
 from sklearn.utils import check_random_state, indexable
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from reweight.metrics._quantile_checks import check_quantiles
 from reweight.metrics.quantile import weighted_interval_score
@@ -30,7 +30,7 @@ from reweight.quantiles.adapters import QuantileModel
 from reweight.quantiles.aggregator import GRANULARITIES, ORDERS, QuantileAggregator
 from reweight.quantiles.conformal import find_pair
 from reweight.quantiles.local_aggregator import LocalQuantileAggregator
-from reweight.validation import check_sample_weight, count_rows, take_rows
+from reweight.validation import check_sample_weight, count_rows, take_rows, validate_rows
 
 
 class QuantileStackingRegressor(TransformerMixin, NamedModels):
@@ -258,7 +258,7 @@ class QuantileStackingRegressor(TransformerMixin, NamedModels):
         seeds = [None if self.random_state is None else int(seed) for seed in seeds]
         models = self._make_models(levels, sample_weight, seeds[3:])
         aggregator = self._make_aggregator(levels, len(models))
-        validate_data(self, X, skip_check_array=True)
+        X = validate_rows(self, X)
         y = check_outcomes(self._name, y)
         X, y, groups = indexable(X, y, groups)
         s = None if sample_weight is None else check_sample_weight(sample_weight, X)

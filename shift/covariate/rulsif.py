@@ -191,7 +191,7 @@ class RuLSIF(KernelRatioWeighter):
         if in_pairs:
             order, order_target = rng.permutation(n), rng.permutation(t)
         else:
-            folds = fold_codes(n, self._check_folds(n, "source"), rng)
+            folds = fold_codes(n, self._check_folds(min(n, t), "source and target"), rng)
             folds_target = fold_codes(t, folds.max() + 1, rng)
         scores = np.empty((len(self._bandwidths), len(alphas)))
         features = zip(

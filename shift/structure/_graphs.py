@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from reweight.validation import lists_as_array
+
 SUM_TOLERANCE = 1e-3
 
 
@@ -65,7 +67,7 @@ def read_edges(caller: str, graph: Any, n_nodes: int, name: str = "edge_index") 
         edges = graph.tocoo()
         kept = edges.data != 0
         return (edges.row, edges.col) if kept.all() else (edges.row[kept], edges.col[kept])
-    edges = graph if is_tensor(graph) else np.asarray(graph)
+    edges = graph if is_tensor(graph) else np.asarray(lists_as_array(graph, name=caller))
     shape = tuple(edges.shape)
     if len(shape) != 2 or shape[0] != 2:
         remedy = "its transpose" if len(shape) == 2 and shape[1] == 2 else "senders and receivers"

@@ -13,6 +13,7 @@ from reweight.base import Weighter
 from reweight.normalization import normalize_weights
 from reweight.validation import (
     check_sample_weight,
+    lists_as_array,
     unwrap_target,
     validate_features,
     warn_weights,
@@ -321,7 +322,8 @@ class LabelShiftWeighter(Weighter):
 
 def _as_columns(X: Any) -> Any:
     """Two columns of probabilities from one array of those of the second class."""
-    n_dimensions = np.ndim(X) if isinstance(X, list) else len(getattr(X, "shape", ()))
+    X = lists_as_array(X, name="fit")
+    n_dimensions = len(getattr(X, "shape", ()))
     if n_dimensions != 1 or len(X) == 0 or np.asarray(X).dtype.kind not in "fiub":
         return X
     p = np.asarray(X, dtype=np.float64)
