@@ -158,7 +158,10 @@ class UniformTransformerEffect(BaseEstimator):
     sampling weights by independent standard exponentials and repeats the map and
     the weights, with the same random cuts. At the default bandwidth the variance
     of the kernel estimate has a part from pairs of rows, which resampling
-    exaggerates, so that its intervals are rather too long.
+    exaggerates, so that its intervals are rather too long. The bias that smoothing
+    leaves is not in them: with 400 rows of one covariate and an outcome that
+    bends, intervals of 95 % covered .96 for the ATT and .80 for the ATE, both of
+    whose arms are smoothed.
 
     Sampling weights are the mass of rows in bins, in sums over pairs and in the
     regression. A row of weight k is then close to k rows, but one bin of mass k
