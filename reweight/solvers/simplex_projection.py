@@ -24,8 +24,9 @@ def _project_row(v, total, out):
                 out[count] = value
                 count += 1
             else:
-                # The candidates so far wait at the back; they may belong after all.
-                for i in range(count):
+                # The candidates so far wait at the back; they may belong after all. The last
+                # moves first: front and back may overlap.
+                for i in range(count - 1, -1, -1):
                     waiting -= 1
                     out[waiting] = out[i]
                 out[0] = value

@@ -25,6 +25,19 @@ def test_equals_the_sorting_formula(d, total):
     assert (projected >= 0).all()
 
 
+@pytest.mark.parametrize("d", [3, 4, 5, 10])
+def test_rare_orders_of_candidates(d):
+    # Few rows move several candidates to the back of a nearly full row.
+    V = np.random.default_rng(d).standard_normal((20_000, d))
+    assert_allclose(project_simplex(V), [by_sorting(v, 1.0) for v in V], atol=1e-14)
+
+
+def test_candidates_that_overlap_with_those_that_wait():
+    # Three candidates near one another, then one that outdoes them by nearly the total.
+    v = np.array([0.0, 0.1, 0.15, 1.1])
+    assert_allclose(project_simplex(v), by_sorting(v, 1.0), atol=1e-15)
+
+
 @pytest.mark.parametrize(
     "v",
     [
