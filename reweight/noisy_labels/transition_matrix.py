@@ -194,7 +194,7 @@ def clean_posteriors(P: Array, transition: Array) -> Array:
     -------
     ndarray of shape (n_samples, n_classes)
         For each row the point f of the simplex that minimises ||P - T f||^2; their
-        sum is within 1e-6 of its minimum, relatively. A start, not an end.
+        sum is within 1e-10 of its minimum, relatively. A start, not an end.
 
     Examples
     --------
@@ -217,7 +217,7 @@ def clean_posteriors(P: Array, transition: Array) -> Array:
         project_simplex(P),
         c=P @ transition,
         lipschitz=float(np.linalg.eigvalsh(gram)[-1]),
-        tol=1e-6,
+        tol=1e-10,
     ).x
 
 

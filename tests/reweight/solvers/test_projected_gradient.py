@@ -100,6 +100,25 @@ def test_any_convex_set_and_any_shape():
     assert_allclose(result.x, np.clip(target, 0, 1), atol=1e-8)
 
 
+def test_many_small_simplices_converge_to_the_last_digits():
+    draw = np.random.default_rng(1)
+    T = 0.6 * np.eye(4) + 0.4 * draw.dirichlet(np.ones(4), size=4).T
+    P = draw.dirichlet(np.ones(4), size=300)
+    gram = T.T @ T
+    result = projected_gradient(
+        lambda f: f @ gram,
+        project_simplex,
+        lambda g: np.eye(4)[g.argmin(axis=1)],
+        P,
+        c=P @ T,
+        lipschitz=np.linalg.eigvalsh(gram)[-1],
+        tol=1e-11,
+        max_iter=200,
+    )
+    assert result.converged
+    assert_allclose(result.x.sum(axis=1), 1, rtol=1e-12)
+
+
 def test_largest_eigenvalue_is_an_upper_bound_here():
     exact = np.linalg.eigvalsh(Q)[-1]
     assert exact <= largest_eigenvalue(lambda x: Q @ x, np.ones(N)) <= 1.06 * exact
