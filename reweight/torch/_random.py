@@ -1,9 +1,12 @@
 """Draws from distributions by a module's own generator, also on accelerators."""
 
+import hashlib
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from reweight.validation import warn_user
 
 # An attempt fails with a probability below five per cent.
 ATTEMPTS = 12
@@ -67,8 +70,23 @@ class Draws:
             What `get_state` returned.
         """
         if str(self.generator.device) != state["device"]:
-            self.generator = torch.Generator(state["device"])
+            try:
+                self.generator = torch.Generator(state["device"])
+            except RuntimeError:
+                self._restart(state)
+                return
         self.generator.set_state(state["state"].cpu())
+
+    def _restart(self, state: dict[str, Any]) -> None:
+        """Seed by the state of a generator whose device this machine does not have."""
+        warn_user(
+            f"the saved generator is one of {state['device']}, which is not here; draws go on from "
+            f"a seed made of its state, on {self.generator.device}, and are not those that the "
+            "other device would give",
+            UserWarning,
+        )
+        digest = hashlib.sha256(state["state"].cpu().numpy().tobytes()).digest()
+        self.generator.manual_seed(int.from_bytes(digest[:7], "big"))
 
 
 def multinomial_counts(

@@ -88,9 +88,13 @@ def mask_like(owner: str, mask: Tensor, loss: Tensor) -> Tensor:
 
     Raises
     ------
+    TypeError
+        If the mask is no tensor.
     ValueError
         If the shapes do not fit.
     """
+    if not isinstance(mask, Tensor):
+        raise TypeError(f"{owner}: the mask is a {type(mask).__name__}; pass a tensor of bool")
     if mask.shape == loss.shape:
         return mask if mask.dtype == torch.bool else mask != 0
     missing = loss.dim() - mask.dim()
@@ -258,8 +262,10 @@ def weight_figures(
     -------
     dict of str to Tensor
         `ess_fraction`; `max` and `min` on the mean-one scale; `sum` of the raw
-        weights.
+        weights. All are zero if there is no item.
     """
+    if not weights.numel():
+        return dict.fromkeys(("ess_fraction", "max", "min", "sum"), weights.sum())
     mean_one = weights / positive(total) * count
     lowest = mean_one if active is None else torch.where(active, mean_one, math.inf)
     local = weights.sum()

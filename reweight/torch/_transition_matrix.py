@@ -79,10 +79,14 @@ def check_labels(owner: str, logits: Tensor | None, target: Tensor | None, n_cla
     ------
     ValueError
         If one is missing or does not fit.
+    TypeError
+        If one is no tensor.
     """
     for name, value in (("logits", logits), ("target", target)):
         if value is None:
             raise ValueError(f"{owner}: the call has no {name}; pass {name}=...")
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{owner}: {name} is a {type(value).__name__}; pass a tensor")
     if logits.dim() < 2 or logits.shape[1] != n_classes:
         raise ValueError(
             f"{owner}: logits have shape {tuple(logits.shape)} for {n_classes} classes; pass one "

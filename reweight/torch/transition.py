@@ -165,6 +165,8 @@ class TransitionWeighter(LossWeighter):
     def _drawn(self, own: Tensor, mask: Tensor | None) -> Tensor:
         """A draw of the rows of all processes, and from it those of this one."""
         n_ranks = n_processes(self.process_group)
+        if n_ranks == 1 and not own.numel():
+            return own
         n_items = own.new_tensor(own.numel()) if mask is None else mask.sum().to(own.dtype)
         weights = own
         if n_ranks > 1:

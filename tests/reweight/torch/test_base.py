@@ -469,3 +469,16 @@ def test_a_subclass_must_say_its_weights_and_the_mean_if_it_is_asked_for():
 def test_repr_shows_what_was_set():
     assert repr(LossBasedWeighter()) == ("LossBasedWeighter(strategy='linupper', temperature=1.0)")
     assert "warmup_steps=3" in repr(LossBasedWeighter(warmup_steps=3))
+
+
+def test_what_is_no_mask_and_what_holds_no_item(given):
+    weigh = given()
+    with pytest.raises(TypeError, match="the mask is a list; pass a tensor"):
+        weigh(torch.rand(2), mask=[True, False])
+    loss = torch.zeros(0, requires_grad=True)
+    value = weigh(loss)
+    value.backward()
+    assert value == 0
+    assert loss.grad.shape == (0,)
+    assert set(weigh.last_) == {"ess_fraction", "max", "min", "sum"}
+    assert all(figure == 0 for figure in weigh.last_.values())

@@ -270,3 +270,30 @@ def test_settings_and_context_are_checked(rows):
         weigh(loss, logits=context["logits"], target=context["target"][:4])
     with pytest.raises(ValueError, match="pass labels as integers"):
         weigh(loss, logits=context["logits"], target=context["target"].double())
+
+
+def test_an_empty_batch_and_arrays_for_tensors():
+    for method in ("rent", "dirichlet"):
+        weigh = TransitionWeighter(torch.eye(3), method)
+        empty = torch.zeros(0, requires_grad=True)
+        target = torch.zeros(0, dtype=torch.long)
+        value = weigh(empty, target=target, logits=torch.zeros(0, 3))
+        value.backward()
+        assert value == 0
+    with pytest.raises(TypeError, match="target is a ndarray; pass a tensor"):
+        weigh(torch.rand(1), target=torch.zeros(1).numpy(), logits=torch.zeros(1, 3))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the device of the state is here")
+def test_a_generator_of_a_device_that_is_missing_goes_on_repeatably_and_says_so():
+    state = TransitionWeighter(torch.eye(3)).state_dict()
+    state["_extra_state"] = {**state["_extra_state"], "device": "cuda:0"}
+    loss, logits = torch.rand(8), torch.randn(8, 3)
+    context = {"target": torch.arange(8) % 3, "logits": logits}
+    drawn = []
+    for _ in range(2):
+        weigh = TransitionWeighter(torch.eye(3))
+        with pytest.warns(UserWarning, match="one of cuda:0, which is not here"):
+            weigh.load_state_dict(state)
+        drawn.append(weigh.weights(loss, **context))
+    assert torch.equal(*drawn)
