@@ -1,5 +1,10 @@
 """Devices on which every test of tensors runs, and weights that a test hands in."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -39,3 +44,31 @@ def skewed():
     x = torch.randn(64, generator=generator, dtype=torch.float64)
     weights = torch.exp(1.5 * x + torch.randn(64, generator=generator, dtype=torch.float64))
     return x, weights
+
+
+@pytest.fixture(scope="session")
+def two_processes(tmp_path_factory):
+    """Folder of what two processes saw, which are started once because torch loads slowly."""
+    folder = tmp_path_factory.mktemp("gloo")
+    script = Path(__file__).with_name("two_processes.py")
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(script.parents[3]), os.environ.get("PYTHONPATH", "")]),
+        "OMP_NUM_THREADS": "1",
+    }
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(script), str(rank), str(folder)],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        errors = [process.communicate(timeout=240)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], errors
+    return folder

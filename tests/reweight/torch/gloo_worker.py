@@ -1,7 +1,4 @@
-"""One of two processes that share a batch: python gloo_worker.py RANK FOLDER."""
-
-import sys
-from pathlib import Path
+"""One of two processes that share a batch."""
 
 import torch
 import torch.distributed as dist
@@ -73,8 +70,8 @@ def accumulated(rows, wrap=lambda net: net):
     return torch.cat([p.grad.flatten() for p in net.parameters()])
 
 
-def main():
-    rank, folder = int(sys.argv[1]), Path(sys.argv[2])
+def main(rank, folder):
+    folder.mkdir(exist_ok=True)
     torch.set_num_threads(1)
     dist.init_process_group(
         "gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2
@@ -91,7 +88,3 @@ def main():
         results["evaluation"] = evaluation(torch.tensor([1.0, 3.0]))
     torch.save(results, folder / f"{rank}.pt")
     dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,4 @@
-"""One of two processes that share a batch and look at the model: RANK FOLDER."""
-
-import sys
-from pathlib import Path
+"""One of two processes that share a batch and look at the model."""
 
 import torch
 import torch.distributed as dist
@@ -110,8 +107,8 @@ def micro_batches(parts):
 PARTS = {0: [slice(0, 2), slice(2, 5)], 1: [slice(5, 7), slice(7, 8)]}
 
 
-def main():
-    rank, folder = int(sys.argv[1]), Path(sys.argv[2])
+def main(rank, folder):
+    folder.mkdir(exist_ok=True)
     torch.set_num_threads(1)
     dist.init_process_group(
         "gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2
@@ -122,7 +119,3 @@ def main():
     results["micro-batches"] = micro_batches(PARTS[rank])
     torch.save(results, folder / f"{rank}.pt")
     dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main()

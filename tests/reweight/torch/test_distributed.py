@@ -1,9 +1,6 @@
 """Two processes with unequal parts of a batch get the gradient of the whole batch."""
 
 import importlib.util
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,30 +16,9 @@ SPEC.loader.exec_module(worker)
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory):
+def ranks(two_processes):
     """What each of the two processes saw."""
-    folder = tmp_path_factory.mktemp("gloo")
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(SCRIPT.parents[3]), os.environ.get("PYTHONPATH", "")]),
-        "OMP_NUM_THREADS": "1",
-    }
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(SCRIPT), str(rank), str(folder)],
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        errors = [process.communicate(timeout=240)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], errors
-    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+    return [torch.load(two_processes / "gloo_worker" / f"{rank}.pt") for rank in range(2)]
 
 
 @pytest.mark.parametrize("masking", worker.MASKS)
