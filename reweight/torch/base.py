@@ -281,7 +281,8 @@ class LossWeighter(SteppedModule):
         Tensor of shape (n_rows,) or that of `loss`
             With mean one over the active items of the global batch under
             ``normalize="batch"``, of the training set under "dataset", and raw
-            otherwise; zero for masked items.
+            otherwise; zero for masked items. ``weights(...).numpy(force=True)`` is a
+            `sample_weight` for scikit-learn.
         """
         items, active, sizes = self._items(loss.detach(), mask)
         context = {"index": index, "target": target, "logits": logits, "features": features}

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from sklearn.linear_model import LinearRegression
 from torch.testing import assert_close
 
 from reweight.exceptions import WeightWarning
@@ -142,3 +143,19 @@ def test_linupper_fits_a_linear_model_in_fewer_steps():
         return 2000
 
     assert steps(LossBasedWeighter(temperature=1.0)) < steps(torch.mean) < 2000
+
+
+def test_weights_of_a_batch_are_sample_weights_of_scikit_learn():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(40, 2, generator=generator, dtype=torch.float64)
+    y = x @ torch.tensor([1.0, -2.0], dtype=torch.float64) + x[:, 0] ** 2
+    weigh = LossBasedWeighter(temperature=0.3)
+    loss = (y - y.mean()) ** 2
+    sample_weight = weigh.weights(loss).numpy(force=True)
+    model = LinearRegression().fit(x.numpy(), y.numpy(), sample_weight=sample_weight)
+    # At the fit with the same weights the gradient of the weighted loss is zero.
+    coef = torch.tensor(model.coef_, requires_grad=True)
+    residuals = y - x @ coef - model.intercept_
+    (weigh.weights(loss) * residuals**2).mean().backward()
+    assert coef.grad.abs().max() < 1e-10
+    assert sample_weight.std() > 0.1
