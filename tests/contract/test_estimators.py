@@ -88,7 +88,7 @@ FOR_TOY_DATA = {
     "on_nonconvergence": lambda name: "ignore",
     "tune": lambda name: 25,
 }
-# {estimator: why it is fed neither by scikit-learn's checks nor here, where it has tests of its own}
+# {estimator: why it is fed neither by scikit-learn's checks nor here, and where its tests are}
 FED_NO_ROWS = {"StructuralReweighter": "takes the edges of a graph, in tests/shift/structure"}
 # {estimator: {check: why scikit-learn's check does not apply}}
 EXPECTED_FAILED_CHECKS = {}
