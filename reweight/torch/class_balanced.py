@@ -116,10 +116,16 @@ class ClassBalancedWeighter(LossWeighter):
         ------
         ValueError
             If the labels are missing, not integer, or name a class without a count.
+        TypeError
+            If the labels are no tensor.
         """
         if target is None:
             raise ValueError(
                 "ClassBalancedWeighter: the call has no target; pass the labels as target=..."
+            )
+        if not isinstance(target, Tensor):
+            raise TypeError(
+                f"ClassBalancedWeighter: target is a {type(target).__name__}; pass a tensor"
             )
         if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
             raise ValueError(

@@ -89,7 +89,19 @@ class ResidualWeighter(LossWeighter):
         Returns
         -------
         Tensor in the shape of `loss`
+
+        Raises
+        ------
+        ValueError
+            If a loss is negative; checked on the CPU only, as elsewhere it would wait.
         """
+        if loss.device.type == "cpu" and not torch.compiler.is_compiling():
+            n_negative = int((loss < 0).sum())
+            if n_negative:
+                raise ValueError(
+                    f"ResidualWeighter: {n_negative} of {loss.numel()} losses are negative; pass "
+                    "squared residuals"
+                )
         return (1.0 - loss / (2.0 * self.alpha)).clamp_min(0.0)
 
     def extra_repr(self) -> str:

@@ -191,6 +191,11 @@ class ShrinkMatchLoss(nn.Module):
         return torch.lerp(now, start, self.momentum) if self.training else start
 
     def _check(self, probs_weak: Tensor, logits_strong: Tensor) -> None:
+        for name, given in (("probs_weak", probs_weak), ("logits_strong", logits_strong)):
+            if not isinstance(given, Tensor):
+                raise TypeError(
+                    f"ShrinkMatchLoss: {name} is a {type(given).__name__}; pass a tensor"
+                )
         if probs_weak.dim() != 2 or probs_weak.shape != logits_strong.shape:
             raise ValueError(
                 f"ShrinkMatchLoss: probs_weak has shape {tuple(probs_weak.shape)} and "

@@ -212,3 +212,8 @@ def test_bad_input_is_named():
         ETFClassifier(2, 3)
     with pytest.raises(ValueError, match="n_classes=1; pass a whole number >= 2"):
         ETFClassifier(4, 1)
+
+
+def test_labels_of_an_array_are_refused():
+    with pytest.raises(TypeError, match="target is a ndarray; pass a tensor"):
+        ClassBalancedWeighter(COUNTS)(torch.rand(2), target=torch.zeros(2).long().numpy())

@@ -176,3 +176,9 @@ def test_bad_input_is_named():
             ResidualScoringLoss(**settings)
     with pytest.raises(ValueError, match="momentum=1; it must lie in"):
         ResidualScoringLoss(momentum=1)
+
+
+def test_losses_below_zero_are_no_squares():
+    weigh = ResidualWeighter()
+    with pytest.raises(ValueError, match="2 of 4 losses are negative; pass squared residuals"):
+        weigh(torch.tensor([[-1.0, 0.1], [-0.2, 0.0]]))

@@ -168,3 +168,8 @@ def test_bad_input_is_named():
         ShrinkMatchLoss(1.0)
     with pytest.raises(ValueError, match=r"momentum=1\.0; it must lie in"):
         ShrinkMatchLoss(momentum=1.0)
+
+
+def test_arrays_are_no_tensors():
+    with pytest.raises(TypeError, match="probs_weak is a ndarray; pass a tensor"):
+        ShrinkMatchLoss()(torch.ones(2, 3).numpy() / 3, torch.zeros(2, 3))
