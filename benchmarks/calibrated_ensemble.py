@@ -104,9 +104,9 @@ def main():
         (
             "# Calibrated ensembles\n\n"
             f"Written by `benchmarks/calibrated_ensemble.py`; means of {runs} runs on rows kept "
-            "apart. Right values: z_std 1, z_p95 1.96 for normal errors, coverage_2std 0.954, ence 0; the "
-            "interval is conformal. Eight bagged trees and five folds, or forty and out-of-bag "
-            "rows."
+            "apart. Right values: z_std 1, z_p95 1.96 for normal errors, coverage_2std 0.954, ence "
+            "0; the interval is conformal. Eight bagged trees and five folds, or forty and "
+            "out-of-bag rows."
         )
     ]
     for table in (friedman, bimodal, diabetes):
