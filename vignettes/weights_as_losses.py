@@ -174,6 +174,18 @@ pd.DataFrame(
 ).round(4)
 
 # %% [markdown]
+# The bridge goes the other way, too: `weights` returns what a call would use, one number a row,
+# and any weighter of losses, here one that prefers large losses times the one above, gives a
+# `sample_weight` for scikit-learn.
+
+# %%
+squares = (y_rows - line(x_rows))[:, 0] ** 2
+both = weigh * LossBasedWeighter(temperature=0.5)
+sample_weight = both.weights(squares, index=torch.arange(len(squares))).numpy(force=True)
+refit = Ridge(alpha=0).fit(x_source, y_source[:, 0], sample_weight=sample_weight)
+print(f"mean weight {sample_weight.mean():.4f}, slope {refit.coef_[0]:.4f}")
+
+# %% [markdown]
 # ## What to divide by
 #
 # `normalize="dataset"`, the default of `IndexWeighter`, divides by the mean weight of the training
