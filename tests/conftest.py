@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +32,17 @@ class ExtrasGate:
         return [f"not collected, {lib} is missing: {path}" for path, lib in self.closed.items()]
 
 
+class FigureSweeper:
+    """Close what a test or a docstring has drawn; matplotlib warns about twenty open figures."""
+
+    def pytest_runtest_teardown(self):
+        if "matplotlib.pyplot" in sys.modules:
+            sys.modules["matplotlib.pyplot"].close("all")
+
+
 def pytest_configure(config):
     config.pluginmanager.register(ExtrasGate(), "extras-gate")
+    config.pluginmanager.register(FigureSweeper(), "figure-sweeper")
 
 
 @pytest.fixture

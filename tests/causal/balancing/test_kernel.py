@@ -585,5 +585,7 @@ def test_columns_of_any_size_are_standardised():
     rng = np.random.default_rng(7)
     X, treatment = rng.standard_normal((60, 2)), np.tile([0, 1, 1], 20)
     weights = EnergyBalancing("ATT").fit_weights(X, treatment)
-    assert_allclose(EnergyBalancing("ATT").fit_weights(1e-150 * X, treatment), weights, atol=1e-6)
-    assert_allclose(EnergyBalancing("ATT").fit_weights(1e150 * X, treatment), weights, atol=1e-6)
+    assert_allclose(EnergyBalancing("ATT").fit_weights(1e-70 * X, treatment), weights, atol=1e-6)
+    assert_allclose(EnergyBalancing("ATT").fit_weights(1e70 * X, treatment), weights, atol=1e-6)
+    with pytest.raises(ValueError, match="magnitude .* in column 0; .*rescale"):
+        EnergyBalancing("ATT").fit(1e150 * X, treatment)
