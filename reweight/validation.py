@@ -86,6 +86,7 @@ def check_magnitude(array: NDArray[np.float64], *, name: str) -> None:
     if not array.size:
         return
     largest = np.atleast_1d(np.maximum(array.max(axis=0), -array.min(axis=0)))
+    largest = largest.astype(np.float64)
     off = (largest > LARGEST) & np.isfinite(largest)
     off |= (largest < SMALLEST) & (largest > 0)
     if off.any():

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from reweight.parameters._delegation import PredictsByModel
 from reweight.parameters.averaging import average_parameters
 from reweight.parameters.views import check_responses, copy_attributes, final_estimator
-from reweight.validation import count_rows, take_rows
+from reweight.validation import check_magnitude, count_rows, refuse_no_rows, take_rows
 
 
 class MovingAverageEstimator(PredictsByModel, MetaEstimatorMixin, BaseEstimator):
@@ -121,6 +121,7 @@ class MovingAverageEstimator(PredictsByModel, MetaEstimatorMixin, BaseEstimator)
         """
         self._validate_params()
         vars(self).pop("fast_estimator_", None)
+        refuse_no_rows(X, name=type(self).__name__)
         check_responses(self, y)
         X, y = indexable(X, y)
         n, classes = count_rows(X), np.unique(np.asarray(y)) if is_classifier(self) else None
@@ -160,6 +161,8 @@ class MovingAverageEstimator(PredictsByModel, MetaEstimatorMixin, BaseEstimator)
         """
         self._validate_params()
         first = not hasattr(self, "fast_estimator_")
+        if isinstance(X, np.ndarray) and X.dtype.kind == "f":
+            check_magnitude(X, name=f"{type(self).__name__}: X")
         fast, slow = self._start() if first else (self.fast_estimator_, self.estimator_)
         params = {"classes": classes if first else None, "sample_weight": sample_weight}
         fast.partial_fit(X, y, **{name: p for name, p in params.items() if p is not None})

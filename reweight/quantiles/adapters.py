@@ -7,17 +7,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
+from sklearn.linear_model import ARDRegression, BayesianRidge
 from sklearn.pipeline import Pipeline
-from sklearn.utils import Tags, check_array, column_or_1d, get_tags
+from sklearn.utils import Tags, check_array, get_tags
 from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted
 
 from reweight.metrics._quantile_checks import check_quantiles
-from reweight.validation import validate_rows
+from reweight.outcomes import check_outcomes
+from reweight.validation import check_sample_weight, validate_rows
 from reweight.weighted_fit import transform_front, weighted_fit
 
 # What meta-estimators call the estimators that they fit.
 INNER_NAMES = ("estimator", "regressor")
+RECKON_WITH_FRAMES = (ARDRegression, BayesianRidge)
 # Parameters that choose the loss, with the values under which another one is the level.
 LOSSES = {
     "loss": {"quantile": "alpha"},
@@ -106,9 +109,19 @@ class GaussianQuantileAdapter(MetaEstimatorMixin, BaseEstimator):
         if self.quantiles is not None:
             check_quantiles(self.quantiles, name)
         X = validate_rows(self, X)
-        y = column_or_1d(y, warn=True)
-        self.estimator_ = weighted_fit(clone(self.estimator), X, y, sample_weight, owner=name)
+        y = check_outcomes(name, y)
+        if sample_weight is not None:
+            sample_weight = check_sample_weight(sample_weight, X, name=name)
+        self.estimator_ = weighted_fit(
+            clone(self.estimator), self._as_read(X), y, sample_weight, owner=name
+        )
         return self
+
+    def _as_read(self, X: Any) -> Any:
+        """Frames of numbers as arrays, for models that reckon with the frame itself."""
+        if isinstance(X, np.ndarray) or not isinstance(self.estimator, RECKON_WITH_FRAMES):
+            return X
+        return check_array(X, dtype=np.float64, accept_sparse=True, ensure_all_finite=False)
 
     def predict(self, X: Any, quantiles: ArrayLike | None = None) -> NDArray[np.float64]:
         """Quantiles of the normal law of each row.
@@ -139,7 +152,7 @@ class GaussianQuantileAdapter(MetaEstimatorMixin, BaseEstimator):
                 "one of them"
             )
         levels = check_quantiles(quantiles, name)
-        model, seen = self.estimator_, X
+        model, seen = self.estimator_, self._as_read(X)
         if isinstance(model, Pipeline):
             model, seen = model.steps[-1][1], transform_front(model, X)
         if isinstance(seen, np.ndarray) and seen.dtype.kind == "O":

@@ -149,11 +149,13 @@ def read_labels(
         )
     if labels.ndim == 2:
         return _read_probabilities(caller, labels, n_classes, like, name)
-    missing = not is_tensor(labels) and labels.dtype.kind == "f" and int(np.isnan(labels).sum())
+    missing = (
+        not is_tensor(labels) and labels.dtype.kind == "f" and int((~np.isfinite(labels)).sum())
+    )
     if missing:
         raise ValueError(
-            f"{caller}: {name} has {missing} labels that are NaN; predict them first, or pass "
-            "probabilities"
+            f"{caller}: {name} has {missing} labels that are NaN or infinite; predict them first, "
+            "or pass probabilities"
         )
     if not _is_integer(labels):
         raise TypeError(

@@ -232,12 +232,14 @@ class StructuralReweighter(BaseEstimator):
         array = to_numpy(array)
         if array.dtype.kind in "fO":
             missing = array != array
+            if array.dtype.kind == "f":
+                missing = ~np.isfinite(array)
             if array.dtype.kind == "O":
                 missing |= np.array([value is None for value in array.ravel()])
             if missing.any():
                 raise ValueError(
                     f"{type(self).__name__}: {argument} has {int(missing.sum())} labels that are "
-                    "missing or NaN; predict them first, or pass probabilities"
+                    "missing, NaN or infinite; predict them first, or pass probabilities"
                 )
         return array
 

@@ -27,6 +27,8 @@ MINIMUM_NUMBER_OF_CASES = 1000
 
 # {(estimator, argument, fault): why what is owed elsewhere is not owed here}, None is any.
 NOT_OWED = {
+    ("StructuralReweighter", "y", "too_long"): "nodes without edges have labels, too",
+    ("StructuralReweighter", "y_target", "too_long"): "nodes without edges have labels, too",
     (None, "residual", "nan"): "NaN stands for a residual that was not measured",
     (None, "residual", "none_in_an_object_array"): "None stands for one that was not measured",
     ("BayesianReuseClassifier", "y", "nan"): "NaN stands for a grade that was not given",
@@ -37,8 +39,6 @@ NOT_OWED = {
     ("UniformTransformerEffect", "y", "three_columns"): "takes several outcomes",
     ("WeightedTraining", "y", "three_columns"): "regressions take several outcomes",
     ("WeightedEffect", "y", "three_columns"): "takes several outcomes",
-    ("StructuralReweighter", "y", "too_long"): "nodes at the end may have no edges",
-    ("StructuralReweighter", "y_target", "too_long"): "nodes at the end may have no edges",
     ("StructuralReweighter", "edge_index", "numbers_as_objects"): "nodes are integers",
     ("StructuralReweighter", "edge_index", "nullable_pandas"): "nodes are integers",
     ("StructuralReweighter", "edge_index_target", "numbers_as_objects"): "nodes are integers",
@@ -69,17 +69,6 @@ def spoiled_arguments():
 # {(estimator, argument, fault): what is still wrong}
 KNOWN = {
     ("DynamicInterpolationClassifier", "X", "text_column_in_polars"): "words reach the models",
-    ("GaussianQuantileAdapter", "X", "nullable_pandas"): "BayesianRidge gets the frame as it is",
-    ("GaussianQuantileAdapter", "X", "polars"): "BayesianRidge gets the frame as it is",
-    ("GaussianQuantileAdapter", "sample_weight", "largest_number"): "weights are not checked",
-    ("GaussianQuantileAdapter", "sample_weight", "negative"): "weights are not checked",
-    ("GaussianQuantileAdapter", "y", "words"): "outcomes are not checked",
-    ("StructuralReweighter", "y", "inf"): "infinity is taken for a class",
-    ("StructuralReweighter", "y_target", "inf"): "infinity is taken for a class",
-    ("MovingAverageEstimator", "X", "times_1e+200"): "features are not checked",
-    ("MovingAverageEstimator", "X", "times_1e+300"): "features are not checked",
-    ("QuantileStackingRegressor", "X", "nullable_pandas"): "BayesianRidge gets the frame as it is",
-    ("QuantileStackingRegressor", "X", "polars"): "BayesianRidge gets the frame as it is",
 }
 # Fits that take a tenth of a second or more.
 COSTLY = {
