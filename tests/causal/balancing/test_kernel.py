@@ -587,5 +587,5 @@ def test_columns_of_any_size_are_standardised():
     weights = EnergyBalancing("ATT").fit_weights(X, treatment)
     assert_allclose(EnergyBalancing("ATT").fit_weights(1e-70 * X, treatment), weights, atol=1e-6)
     assert_allclose(EnergyBalancing("ATT").fit_weights(1e70 * X, treatment), weights, atol=1e-6)
-    with pytest.raises(ValueError, match="magnitude .* in column 0; .*rescale"):
+    with pytest.raises(ValueError, match=r"magnitude .* in column 0; .*rescale"):
         EnergyBalancing("ATT").fit(1e150 * X, treatment)
