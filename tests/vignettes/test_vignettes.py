@@ -10,11 +10,15 @@ from nbclient import NotebookClient
 
 FOLDER = Path(__file__).parents[2] / "vignettes"
 VIGNETTES = [path for path in sorted(FOLDER.glob("*.py")) if "# %%" in path.read_text()]
+# Ten million rows on a cluster; the site runs it, too.
+SLOW = {"scale_out"}
 USES_TORCH = re.compile(r"^(import torch|from (torch|reweight\.torch)\b)", re.MULTILINE)
 
 
 def case(path):
     """A vignette as a test; those that need PyTorch are named so, and skipped without it."""
+    if path.stem in SLOW:
+        return pytest.param(path, id=path.stem, marks=pytest.mark.slow)
     if not USES_TORCH.search(path.read_text()):
         return pytest.param(path, id=path.stem)
     missing = importlib.util.find_spec("torch") is None
