@@ -27,6 +27,8 @@ from shift import KernelMeanMatching
 
 distributed = pytest.importorskip("distributed")
 da = pytest.importorskip("dask.array")
+# joblib's dask backend can wait for ever if the worker dies at a bad moment of a busy machine.
+pytestmark = pytest.mark.slow
 N_CHUNKS = 4
 ROWS = 1_000
 
