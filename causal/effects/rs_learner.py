@@ -245,7 +245,10 @@ class RSLearner(EffectLearner):
             )
         else:
             lasso = Lasso(self.alpha, fit_intercept=False, max_iter=LASSO_ITERATIONS, tol=1e-8)
-        lasso.fit(rest[:, 1:], rest[:, 0], sample_weight=data.sample_weight)
+        # Rows without weight say nothing, and could fill a fold of the search for the penalty.
+        seen = s > 0
+        weight = None if data.sample_weight is None else s[seen]
+        lasso.fit(rest[seen, 1:], rest[seen, 0], sample_weight=weight)
         self.penalty_ = float(getattr(lasso, "alpha_", self.alpha or 0.0))
         d = phi.shape[1]
         first = projection[1, 0] - projection[1, 1:] @ lasso.coef_

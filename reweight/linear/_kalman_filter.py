@@ -184,7 +184,14 @@ def update_batch(
     error = (y - H @ mean) * scale
     system = A.T @ A
     system[np.diag_indices_from(system)] += 1.0
-    factor = cho_factor(system, lower=True, check_finite=False)
+    try:
+        factor = cho_factor(system, lower=True, check_finite=False)
+    except np.linalg.LinAlgError:
+        raise ValueError(
+            "KalmanLinearRegression: the columns of X, with the intercept, cannot be told apart in "
+            f"floating point numbers; their largest entry is {np.abs(H).max():.3g}. Centre and "
+            "scale them, for example by StandardScaler"
+        ) from None
     step = cho_solve(factor, A.T @ error, check_finite=False)
     root = solve_triangular(factor[0], S.T, lower=True, check_finite=False).T
     left = error - A @ step

@@ -347,6 +347,9 @@ def _logits(model: Any, X: Any) -> Array:
     """Decision values of a linear model, a column for each class, else log-probabilities."""
     if not is_linear(model):
         return _log(np.asarray(model.predict_proba(X), dtype=np.float64))
+    if not isinstance(X, np.ndarray):
+        # scikit-learn lets words in polars frames through to the product with the coefficients.
+        check_array(X, dtype=np.float64, accept_sparse=True, ensure_all_finite=False)
     Z = np.asarray(model.decision_function(X), dtype=np.float64)
     return Z if Z.ndim == 2 else np.column_stack([np.zeros(len(Z)), Z])
 

@@ -424,6 +424,11 @@ class LocalQuantileAggregator(BaseEstimator):
                     (problem, train, test, start, scaled, path[-2:], self.tol, self.max_iter)
                 )
                 shares.append(weights[test].sum())
+        if not shares:
+            raise ValueError(
+                f"{self._name}: no fold of cv={self.cv} has rows with weight on both sides, of "
+                f"{len(rows)} rows that have any; pass other folds or a number as alpha"
+            )
         losses = np.array(self._map(path_losses, tasks, "ridges"))
         mean = scale * np.average(losses, axis=0, weights=shares)
         # The first is the largest ridge, which wins among equals.

@@ -66,10 +66,6 @@ def spoiled_arguments():
             yield name, argument, values
 
 
-# {(estimator, argument, fault): what is still wrong}
-KNOWN = {
-    ("DynamicInterpolationClassifier", "X", "text_column_in_polars"): "words reach the models",
-}
 # Fits that take a tenth of a second or more.
 COSTLY = {
     "BayesianReuseClassifier",
@@ -99,9 +95,6 @@ def make_cases():
             if np.ndim(values) != 2 and fault.needs_2d:
                 continue
             marks = [] if is_quick(name, argument, fault) else [pytest.mark.slow]
-            known = KNOWN.get((name, argument, fault.name))
-            if known:
-                marks.append(pytest.mark.xfail(reason=known, strict=True))
             yield pytest.param(
                 name, argument, fault, id=f"{name}-{argument}-{fault.name}", marks=marks
             )

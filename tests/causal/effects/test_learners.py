@@ -589,3 +589,13 @@ def test_intervals_of_linear_effects_cover(make):
         hits.append(low <= 1.5 <= high)
     # The Monte-Carlo error of a coverage of 0.95 is 0.007.
     assert 0.925 <= np.mean(hits) <= 0.97, np.mean(hits)
+
+
+def test_rows_without_weight_do_not_fill_folds_of_the_penalty(rng):
+    X, t = rng.standard_normal((80, 2)), np.tile([0, 1], 40)
+    y = X[:, 0] + t + rng.standard_normal(80)
+    target = np.column_stack([y, t, np.zeros(80), np.full(80, 0.5)])
+    weight = np.repeat([0.0, 1.0], 40)
+    weighted = RSLearner().fit(X, target, sample_weight=weight)
+    alone = RSLearner().fit(X[40:], target[40:])
+    assert_allclose(weighted.coef_, alone.coef_, atol=1e-6)

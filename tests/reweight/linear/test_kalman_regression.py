@@ -356,3 +356,9 @@ def test_what_iterates_do_not_know_is_refused(data):
         KalmanLinearRegression(mode="iterates", eta0=5.0).fit(X, y)
     with pytest.raises(AttributeError, match="record_path=True"):
         model.path_  # noqa: B018
+
+
+def test_columns_that_rounding_makes_equal_are_refused(data):
+    X, y, _ = data
+    with pytest.raises(ValueError, match=r"cannot be told apart .* StandardScaler"):
+        KalmanLinearRegression().fit(X + 1e12, y)

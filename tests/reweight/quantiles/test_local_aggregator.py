@@ -286,3 +286,13 @@ def test_prediction_asks_for_what_fit_was_given(data):
         fitted = clone(model).set_params(on_nonfinite="warn").fit(Q, data.y, gate_features=data.X)
     rest = slice(1, None)
     assert_array_equal(fitted.coef_, fit(data, rows=rest).coef_)
+
+
+def test_folds_without_weight_are_said(rng):
+    Q = np.sort(rng.standard_normal((40, 2, 3)), axis=2)
+    weight = np.zeros(40)
+    weight[:3] = 1.0
+    with pytest.raises(ValueError, match=r"no fold of cv=5 .* 3 rows"):
+        LocalQuantileAggregator([0.1, 0.5, 0.9], alpha="cv").fit(
+            Q, rng.standard_normal(40), sample_weight=weight
+        )
