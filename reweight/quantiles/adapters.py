@@ -111,7 +111,7 @@ class GaussianQuantileAdapter(MetaEstimatorMixin, BaseEstimator):
         X = validate_rows(self, X)
         y = check_outcomes(name, y)
         if sample_weight is not None:
-            sample_weight = check_sample_weight(sample_weight, X, name=name)
+            sample_weight = check_sample_weight(sample_weight, X)
         self.estimator_ = weighted_fit(
             clone(self.estimator), self._as_read(X), y, sample_weight, owner=name
         )
