@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from joblib.parallel import get_active_backend, parallel_config
 from sklearn.utils.parallel import Parallel, delayed
 
 
@@ -62,4 +63,9 @@ def parallel_map(
 
 def _call(job: tuple[Callable[..., Any], tuple]) -> Any:
     function, task = job
+    backend, _ = get_active_backend()
+    # On a cluster the outer tasks keep all workers busy; tasks of tasks would only wait there.
+    if type(backend).__name__ == "DaskDistributedBackend":
+        with parallel_config(backend="sequential"):
+            return function(*task)
     return function(*task)

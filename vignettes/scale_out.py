@@ -149,8 +149,15 @@ print("same bits:", bool((survived.predict_weights(X, t) == weights).all()))
 # %% [markdown]
 # The same two lines, `Client(...)` and `parallel_config(backend="dask")`, spread cross-fitting
 # (`RLearner(..., n_jobs=-1)`), the bootstrap (`WeightedEffect(..., n_jobs=-1)`) and
-# `GridSearchCV(..., n_jobs=-1)`. For a grid search, joblib gives the data to one worker; call
-# `client.scatter = functools.partial(client.scatter, broadcast=True)` first if that worker may die.
+# `GridSearchCV(..., n_jobs=-1)`. In a grid search scikit-learn shares the data, which joblib gives
+# to one worker; if that one dies, joblib waits for ever. Let the data travel with each task instead:
+#
+# ```python
+# async def travel_with_the_task(data, **kwargs):
+#     return data
+#
+# client.scatter = travel_with_the_task
+# ```
 #
 # **If the rows fit into memory**, leave all this away. **If they do not, and the method is not one
 # of sums** (kernel mean matching, say), fit it on a sample of rows and call `predict_weights` on
